@@ -1,0 +1,19 @@
+//! Keystile's database rows: one file a table, primitive columns only, the same shape on SQLite and Postgres.
+//! Times are UTC milliseconds, money is nano-USD, lists and maps are JSON text.
+
+#![allow(missing_docs, reason = "the derive makes items that cannot carry docs")]
+
+pub mod audit_entry;
+pub mod audit_head;
+pub mod change_log;
+pub mod house_secret;
+pub mod idempotency_key;
+pub mod model_alias;
+pub mod price;
+pub mod provider_key;
+pub mod spend_counter;
+pub mod tenant;
+pub mod usage_record;
+pub mod user;
+pub mod virtual_key;
+pub mod virtual_key_secret;

@@ -1,0 +1,29 @@
+//! Settled spend of one scope in one window; written in the transaction that writes the usage rows.
+
+use sea_orm::entity::prelude::*;
+
+/// Settled spend of one scope in one window; written in the transaction that writes the usage rows.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "spend_counter")]
+pub struct Model {
+    /// `virtual_key` or `tenant`.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub scope: String,
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub scope_id: String,
+    /// `total`, `daily`, `weekly` or `monthly`.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub window: String,
+    /// Which day, week or month; 0 for `total`.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub window_index: i64,
+    /// Nano-USD.
+    pub settled_nano_usd: i64,
+}
+
+/// Joins are written where they are used.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

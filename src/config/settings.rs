@@ -1,0 +1,166 @@
+//! The settings, one struct a section.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use zeroize::Zeroizing;
+
+/// A secret of the operator's, wiped on drop and never printed.
+#[derive(Clone)]
+pub struct SecretText(pub Zeroizing<String>);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
+/// A Fernet master key in its usual base64 spelling.
+pub type MasterKeyText = SecretText;
+/// `sqlite:…` or `postgres://…`; may carry a password.
+pub type DatabaseUrl = SecretText;
+
+/// Everything the operator decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners, directories, connection limits.
+    pub server: Server,
+    /// `sqlite:…` or `postgres://…`; `None` means `keystile.db` in the data directory.
+    pub database_url: Option<DatabaseUrl>,
+    /// Master keys and key retrieval.
+    pub vault: Vault,
+    /// People and their sessions.
+    pub admin: Admin,
+    /// Sizes that a request and an answer must keep.
+    pub limits: Limits,
+    /// Timeouts and retries towards providers.
+    pub upstream: Upstream,
+    /// Private upstreams that are allowed: exactly these hosts and ports.
+    pub egress_allow: Vec<EgressAllow>,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// Listeners, directories, connection limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Data plane.
+    pub listen: SocketAddr,
+    /// Admin plane.
+    pub admin_listen: SocketAddr,
+    /// Database, master key and lock.
+    pub data_dir: PathBuf,
+    /// How long live requests may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a request's body may pause.
+    pub body_idle_timeout: Duration,
+    /// How long an idle connection is kept. (hyper closes idle keep-alives by its header timeout.)
+    pub keep_alive_timeout: Duration,
+    /// How long a client may refuse to read.
+    pub write_stall_timeout: Duration,
+    /// Connections on the data plane at the same time.
+    pub max_connections: usize,
+}
+
+/// Master keys and key retrieval.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    /// The first seals, all open; empty means that `serve` may make one on SQLite.
+    pub master_keys: Vec<MasterKeyText>,
+    /// Whether services may fetch keys that were uploaded as retrievable.
+    pub allow_retrieval: bool,
+    /// Whether uploads are retrievable unless they say otherwise.
+    pub retrievable_by_default: bool,
+}
+
+/// A key that signs or verifies admin sessions.
+#[derive(Clone, Debug)]
+pub struct JwtKey {
+    /// Key id, 1 to 32 of `A-Z a-z 0-9 _ -`.
+    pub kid: String,
+    /// At least 32 bytes.
+    pub secret: SecretText,
+}
+
+/// People and their sessions.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Host names the admin plane answers to besides loopback.
+    pub hosts: Vec<String>,
+    /// First admin.
+    pub email: Option<String>,
+    /// First admin's password.
+    pub password: Option<SecretText>,
+    /// The first signs, all verify; empty means one sealed in the database.
+    pub jwt_keys: Vec<JwtKey>,
+    /// How long a session lasts.
+    pub session_ttl: Duration,
+}
+
+/// Sizes that a request and an answer must keep, in bytes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Request line and headers together.
+    pub max_head_bytes: usize,
+    /// Headers.
+    pub max_headers: usize,
+    /// A data-plane request's body.
+    pub max_body_bytes: usize,
+    /// Nesting of a request's JSON.
+    pub max_json_depth: usize,
+    /// A provider's answer that is not a stream.
+    pub max_answer_bytes: usize,
+    /// What is read of a provider's error body.
+    pub max_error_bytes: usize,
+    /// One event of a provider's stream.
+    pub max_event_bytes: usize,
+    /// Usage records that may wait for the database; beyond it requests are refused with 503.
+    pub record_queue: usize,
+}
+
+/// Timeouts and retries towards providers.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Until the connection stands, TLS included.
+    pub connect_timeout: Duration,
+    /// Until the first byte of an answer.
+    pub first_byte_timeout: Duration,
+    /// Until the first byte of a stream.
+    pub stream_first_byte_timeout: Duration,
+    /// Between two bytes.
+    pub idle_timeout: Duration,
+    /// Altogether.
+    pub total_timeout: Duration,
+    /// Attempts for one request.
+    pub max_attempts: usize,
+    /// Silence in a committed stream after which a comment is sent.
+    pub heartbeat_after: Duration,
+}
+
+/// A private upstream that is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressAllow {
+    /// Host as it is written in the `base_url`.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// `tracing` filter directives.
+    pub log_filter: String,
+    /// Text for people, JSON for programs.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

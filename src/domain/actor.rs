@@ -1,0 +1,110 @@
+//! Who acts on the admin plane, and what each role may do.
+
+use serde::{Deserialize, Serialize};
+
+use super::{TenantId, UserId};
+
+/// What a person is trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything, in every tenant.
+    Owner,
+    /// Everything in their own tenant.
+    TenantAdmin,
+    /// Reads spend and usage.
+    Finance,
+    /// Reads the audit log.
+    Auditor,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::TenantAdmin, Self::Finance, Self::Auditor];
+
+    /// The name used by the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::TenantAdmin => "tenant_admin",
+            Self::Finance => "finance",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// Reads the name back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// Whether the role carries `permission`; whose things it may touch is a second question.
+    pub const fn may(self, permission: Permission) -> bool {
+        match (self, permission) {
+            (Self::Owner, _) => true,
+            (Self::TenantAdmin, Permission::ManageHouse) => false,
+            (Self::TenantAdmin, _) => true,
+            (Self::Finance, permission) => matches!(permission, Permission::ReadSpend),
+            (Self::Auditor, permission) => matches!(permission, Permission::ReadAudit),
+        }
+    }
+}
+
+/// A right that an act needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// Tenants and prices: what belongs to the house and not to one tenant.
+    ManageHouse,
+    /// Users of a tenant.
+    ManageUsers,
+    /// Provider keys, virtual keys and aliases of a tenant.
+    ManageKeys,
+    /// Spend, usage and prices, to read.
+    ReadSpend,
+    /// The audit log, to read.
+    ReadAudit,
+}
+
+/// Who performs an act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A person with a session.
+    User {
+        /// Who.
+        id: UserId,
+        /// With which rights.
+        role: Role,
+        /// In which tenant; an owner's is the one they act on by default.
+        tenant: TenantId,
+    },
+    /// Whoever runs the commands on the gateway's own machine.
+    Cli,
+    /// The gateway itself.
+    System,
+}
+
+impl Actor {
+    /// How the audit log names the actor.
+    pub fn label(&self) -> String {
+        match self {
+            Self::User { id, .. } => id.to_string(),
+            Self::Cli => "cli".into(),
+            Self::System => "system".into(),
+        }
+    }
+
+    /// Whether the actor has `permission` at all.
+    pub const fn may(&self, permission: Permission) -> bool {
+        match self {
+            Self::User { role, .. } => role.may(permission),
+            Self::Cli | Self::System => true,
+        }
+    }
+
+    /// The only tenant the actor may touch; `None` for those who may touch all.
+    pub const fn bound_to(&self) -> Option<TenantId> {
+        match self {
+            Self::User { role: Role::Owner, .. } | Self::Cli | Self::System => None,
+            Self::User { tenant, .. } => Some(*tenant),
+        }
+    }
+}

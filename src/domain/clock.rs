@@ -1,0 +1,122 @@
+//! Wall time for windows, expiry and records. Everything that waits uses tokio's monotonic time instead.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+
+/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From milliseconds since the epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// The moment `duration` later.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// As a calendar date and time in UTC. Moments outside chrono's range become its nearest bound.
+    pub fn utc(self) -> DateTime<Utc> {
+        let nearest = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        Utc.timestamp_millis_opt(self.0).single().unwrap_or(nearest)
+    }
+
+    /// Reads RFC 3339 (`2026-11-21T08:00:00Z`), or a date (`2026-11-21`), which means its start in UTC.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+            return Some(Self(moment.timestamp_millis()));
+        }
+        let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        Some(Self(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.utc().to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where wall time comes from; the only place that asks the system for it.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The system's clock.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until it is turned by [`Clock::set`].
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(AtomicI64::new(start.millis()))))
+    }
+
+    /// The present moment.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for the time")]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => Timestamp(Utc::now().timestamp_millis()),
+            Source::Manual(millis) => Timestamp(millis.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Turns a manual clock; the system's clock is not ours to turn and ignores it.
+    pub fn set(&self, moment: Timestamp) {
+        if let Source::Manual(millis) = &self.0 {
+            millis.store(moment.millis(), Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_rfc_3339_are_read_and_nothing_else() {
+        let date = Timestamp::parse("2026-11-21").expect("a date");
+        assert_eq!(date.to_string(), "2026-11-21T00:00:00.000Z");
+        assert_eq!(Timestamp::parse("2026-11-21T01:00:00+01:00"), Some(date));
+        assert_eq!(Timestamp::parse("21.11.2026"), None);
+    }
+
+    #[test]
+    fn extreme_moments_still_have_a_text() {
+        assert!(!Timestamp::from_millis(i64::MAX).to_string().is_empty());
+        assert!(!Timestamp::from_millis(i64::MIN).to_string().is_empty());
+    }
+}

@@ -1,0 +1,117 @@
+//! Identifiers: a prefix that says what it names, then a time-ordered UUID (version 7) in hexadecimal.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+/// A text that is not an identifier of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not an id of the form `{prefix}…`")]
+pub struct ParseIdError {
+    given: String,
+    prefix: &'static str,
+}
+
+macro_rules! prefixed_ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id, ordered after all that were made before it on this machine.
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", $prefix, self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let refused = || ParseIdError { given: text.chars().take(64).collect(), prefix: $prefix };
+                let digits = text.strip_prefix($prefix).ok_or_else(refused)?;
+                // One spelling per id: `Uuid` would also read hyphens, braces and capitals.
+                if digits.len() != 32 || digits.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                    return Err(refused());
+                }
+                Uuid::try_parse(digits).map(Self).map_err(|_| refused())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+prefixed_ids! {
+    /// A tenant: the owner of provider keys, virtual keys and their spend.
+    TenantId = "tnt_";
+    /// A person who logs in to the admin plane.
+    UserId = "usr_";
+    /// A virtual key; it outlives the rotation of its secret.
+    VirtualKeyId = "vk_";
+    /// A tenant's own key at a provider.
+    ProviderKeyId = "pk_";
+    /// A token with which a service reads keys from the vault.
+    ServiceTokenId = "st_";
+    /// A model alias of a tenant.
+    AliasId = "als_";
+    /// One version of one price.
+    PriceId = "prc_";
+    /// An entry of the audit log.
+    AuditId = "aud_";
+    /// One request on the data plane; ours alone, a client's own id is never used.
+    RequestId = "req_";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let id = VirtualKeyId::generate();
+        assert_eq!(id.to_string().parse::<VirtualKeyId>(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_or_spelling_is_refused() {
+        let tenant = TenantId::generate().to_string();
+        assert!(tenant.parse::<VirtualKeyId>().is_err());
+        assert!(tenant.to_uppercase().parse::<TenantId>().is_err());
+        assert!(format!("{tenant}0").parse::<TenantId>().is_err());
+        assert!("tnt_".parse::<TenantId>().is_err());
+    }
+
+    #[test]
+    fn later_ids_sort_after_earlier_ones() {
+        let ids: Vec<_> = (0..100).map(|_| RequestId::generate().to_string()).collect();
+        assert!(ids.is_sorted());
+    }
+}

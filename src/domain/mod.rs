@@ -1,0 +1,28 @@
+//! Words of the trade: pure values. No I/O, no async, no database, no HTTP; every other room speaks them.
+
+pub mod actor;
+pub mod audit;
+pub mod clock;
+pub mod grant;
+pub mod ids;
+pub mod model;
+pub mod money;
+pub mod policy;
+pub mod secret;
+pub mod usage;
+
+pub use actor::{Actor, Permission, Role};
+pub use audit::{AuditAction, AuditCategory, AuditEvent};
+pub use clock::{Clock, Timestamp};
+pub use grant::DispatchGrant;
+pub use ids::{
+    AliasId, AuditId, ParseIdError, PriceId, ProviderKeyId, RequestId, ServiceTokenId, TenantId, UserId,
+    VirtualKeyId,
+};
+pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
+pub use money::{NanoUsd, PricePerMillion};
+pub use policy::{CapMode, KeyState, Limits, SpendCap, SpendWindow, WindowIndex};
+pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
+pub use usage::{
+    AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,
+};

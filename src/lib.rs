@@ -1,0 +1,5 @@
+//! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
+
+pub mod config;
+pub mod domain;
+pub mod store;
