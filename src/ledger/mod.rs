@@ -6,11 +6,11 @@
 //! memory until the queue of records is full; then no place is given and the gateway refuses.
 
 mod accounts;
-
+mod record;
 mod reserve;
 
 pub use accounts::{Accounts, SettledSpend, Standing};
-
+pub use record::{Place, QueueFull, Recorder, Sink};
 pub use reserve::{Ask, Refusal, RefusalKind, Reservation, ScopeCap, Settled};
 
 pub use crate::domain::Scope;
