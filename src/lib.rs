@@ -4,4 +4,5 @@ pub mod catalogue;
 pub mod config;
 pub mod domain;
 pub mod ledger;
+pub mod limits;
 pub mod store;

@@ -1,8 +1,21 @@
-//! Money, and nothing but money: what a request may cost at most, and what it did cost.
+//! Money, and nothing but money: worst cases are reserved before an attempt, settled after it, and recorded.
 //!
-//! Reservation and settlement are priced by the same rates in the same exact arithmetic, so what is reserved is never
-//! less than what is settled for usage within the reserved bounds. Whole numbers throughout; one rounding, up, an
-//! attempt.
+//! Invariants: reservation and settlement are priced by the same function in the same exact arithmetic, one rounding,
+//! up, an attempt; under a hard cap `settled + reserved ≤ cap` at every admission, in every scope of a request at
+//! once; a reservation is settled or released exactly once, in the window in which it was made; a usage record leaves
+//! the queue only into the database. When the database is down, requests are still admitted against the counters in
+//! memory until the queue of records is full; then no place is given and the gateway refuses.
 
-pub mod cost;
-pub mod estimate;
+mod accounts;
+mod cost;
+mod estimate;
+mod record;
+mod reserve;
+
+pub use accounts::{Accounts, SettledSpend, Standing};
+pub use cost::*;
+pub use estimate::*;
+pub use record::{Place, QueueFull, Recorder, Sink};
+pub use reserve::{Ask, Refusal, RefusalKind, Reservation, ScopeCap, Settled};
+
+pub use crate::domain::Scope;
