@@ -5,5 +5,6 @@ pub mod config;
 pub mod domain;
 pub mod ledger;
 pub mod limits;
+pub mod server;
 pub mod store;
 pub mod vault;

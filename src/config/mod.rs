@@ -1,8 +1,27 @@
-//! Plain data: what the operator decided. Nothing in here is built, opened or running.
+//! What the operator decided, as plain data: nothing in here is built, opened or running.
+//!
+//! Layers, each over the one before: `config/default.yaml` (compiled in), the operator's YAML file, the environment,
+//! the flags. Every setting stands once, in `table.rs`, with its key, its variable and its reader, so that the layers
+//! cannot disagree about a name or a spelling. A name that is in no table is an error with its nearest neighbour: a
+//! typo in a limit costs money. The environment is handed in; only [`environment`] reads the real one.
+//!
+//! Secrets are wrapped as soon as they are read and appear in no error.
 
+mod check;
+mod client;
+mod env;
+mod error;
+mod file;
+mod load;
+mod near;
 mod settings;
+mod table;
+mod value;
 
+pub use env::{Environment, environment};
+pub use error::{ConfigError, Origin};
+pub use load::Overrides;
 pub use settings::{
-    Admin, Config, DatabaseUrl, EgressAllow, JwtKey, Limits, LogFormat, MasterKeyText, SecretText, Server,
-    Telemetry, Upstream, Vault,
+    Admin, ClientSettings, Config, DatabaseUrl, EgressAllow, JwtKey, Limits, LogFormat, MasterKeyText,
+    SecretText, Server, Telemetry, Upstream, Vault,
 };

@@ -4,6 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
 /// A secret of the operator's, wiped on drop and never printed.
 #[derive(Clone)]
 pub struct SecretText(pub Zeroizing<String>);
@@ -14,13 +17,26 @@ impl std::fmt::Debug for SecretText {
     }
 }
 
+impl SecretText {
+    /// Takes ownership of the text and wipes it when dropped.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+}
+
+impl From<Zeroizing<String>> for SecretText {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
 /// A Fernet master key in its usual base64 spelling.
 pub type MasterKeyText = SecretText;
 /// `sqlite:…` or `postgres://…`; may carry a password.
 pub type DatabaseUrl = SecretText;
 
-/// Everything the operator decided.
-#[derive(Clone, Debug)]
+/// Everything the operator decided. `Config::default()` is what `config/default.yaml` says.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Listeners, directories, connection limits.
     pub server: Server,
@@ -40,6 +56,22 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
+impl Config {
+    /// The database's URL: the one that was set, else `keystile.db` in the data directory.
+    pub fn database(&self) -> DatabaseUrl {
+        self.database_url.clone().unwrap_or_else(|| {
+            SecretText::new(format!("sqlite:{}", self.server.data_dir.join("keystile.db").display()))
+        })
+    }
+
+    /// The SQLite database's file; `None` on Postgres.
+    pub fn database_file(&self) -> Option<PathBuf> {
+        let url = self.database();
+        let path = url.0.strip_prefix("sqlite:")?.trim_start_matches("//");
+        path.split('?').next().map(PathBuf::from)
+    }
+}
+
 /// Listeners, directories, connection limits.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -49,22 +81,38 @@ pub struct Server {
     pub admin_listen: SocketAddr,
     /// Database, master key and lock.
     pub data_dir: PathBuf,
-    /// How long live requests may go on after SIGTERM.
+    /// How long live requests may go on after SIGTERM; zero cuts them at once.
     pub drain_timeout: Duration,
     /// How long a request's head may take.
     pub header_timeout: Duration,
     /// How long a request's body may pause.
     pub body_idle_timeout: Duration,
-    /// How long an idle connection is kept. (hyper closes idle keep-alives by its header timeout.)
+    /// How long an idle connection is kept between two requests.
     pub keep_alive_timeout: Duration,
     /// How long a client may refuse to read.
     pub write_stall_timeout: Duration,
-    /// Connections on the data plane at the same time.
+    /// Connections on one listener at the same time; beyond it new ones wait in the kernel's queue.
     pub max_connections: usize,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            data_dir: PathBuf::from("./data"),
+            drain_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(75),
+            write_stall_timeout: Duration::from_secs(60),
+            max_connections: 4096,
+        }
+    }
+}
+
 /// Master keys and key retrieval.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Vault {
     /// The first seals, all open; empty means that `serve` may make one on SQLite.
     pub master_keys: Vec<MasterKeyText>,
@@ -98,6 +146,18 @@ pub struct Admin {
     pub session_ttl: Duration,
 }
 
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            email: None,
+            password: None,
+            jwt_keys: Vec::new(),
+            session_ttl: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
 /// Sizes that a request and an answer must keep, in bytes.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -119,6 +179,21 @@ pub struct Limits {
     pub record_queue: usize,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_head_bytes: 32 * KIB,
+            max_headers: 64,
+            max_body_bytes: 20 * MIB,
+            max_json_depth: 64,
+            max_answer_bytes: 64 * MIB,
+            max_error_bytes: 64 * KIB,
+            max_event_bytes: MIB,
+            record_queue: 65_536,
+        }
+    }
+}
+
 /// Timeouts and retries towards providers.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -138,10 +213,24 @@ pub struct Upstream {
     pub heartbeat_after: Duration,
 }
 
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(600),
+            stream_first_byte_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(120),
+            total_timeout: Duration::from_secs(3600),
+            max_attempts: 10,
+            heartbeat_after: Duration::from_secs(15),
+        }
+    }
+}
+
 /// A private upstream that is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressAllow {
-    /// Host as it is written in the `base_url`.
+    /// Host as it is written in the `base_url`, in lower case; an IPv6 address keeps its brackets.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -156,6 +245,12 @@ pub struct Telemetry {
     pub log_format: LogFormat,
 }
 
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log_filter: "info".to_owned(), log_format: LogFormat::Text }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -163,4 +258,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What the commands need that talk to a running gateway.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// The admin plane's base URL, without a trailing slash.
+    pub url: String,
+    /// A session token; without one, the commands sign a short one themselves.
+    pub admin_token: Option<SecretText>,
 }

@@ -1,0 +1,30 @@
+//! What only the whole configuration can tell.
+
+use std::net::SocketAddr;
+
+use super::{error::ConfigError, settings::Config};
+
+/// Refuses settings that do not go together.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let wrong = |problem: String| Err(ConfigError::Contradiction { problem });
+    let (data, admin) = (config.server.listen, config.server.admin_listen);
+    if collide(data, admin) {
+        return wrong(format!(
+            "`server.listen` ({data}) and `server.admin_listen` ({admin}) would share a port; give each its own"
+        ));
+    }
+    let limits = &config.limits;
+    if limits.max_event_bytes > limits.max_answer_bytes {
+        return wrong(
+            "`limits.max_event_bytes` is above `limits.max_answer_bytes`; an event is part of an answer"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether the second bind would fail. Port 0 is a different port each time.
+fn collide(left: SocketAddr, right: SocketAddr) -> bool {
+    let same_host = left.ip() == right.ip() || left.ip().is_unspecified() || right.ip().is_unspecified();
+    left.port() != 0 && left.port() == right.port() && same_host
+}
