@@ -3,5 +3,6 @@
 pub mod config;
 pub mod domain;
 pub mod ledger;
+pub mod limits;
 
 pub mod store;
