@@ -79,9 +79,9 @@ impl EgressPolicy {
     /// Whether the operator listed exactly this host and port.
     pub fn is_listed(&self, host: &str, port: u16) -> bool {
         let host = unbracketed(host);
-        self.allowed
-            .iter()
-            .any(|(allowed, at)| *at == port && allowed.len() == host.len() && allowed.eq_ignore_ascii_case(host))
+        self.allowed.iter().any(|(allowed, at)| {
+            *at == port && allowed.len() == host.len() && allowed.eq_ignore_ascii_case(host)
+        })
     }
 
     /// Whether a connection to `ip` may be opened for `host` and `port`.
@@ -152,7 +152,10 @@ fn read(text: &str) -> Result<(Url, &str), EgressError> {
         return Err(EgressError::Malformed("must not carry a user name or password"));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'/' | b':');
-    if path.contains("//") || path.split('/').any(|part| matches!(part, "." | "..")) || !path.bytes().all(plain) {
+    if path.contains("//")
+        || path.split('/').any(|part| matches!(part, "." | ".."))
+        || !path.bytes().all(plain)
+    {
         return Err(EgressError::Malformed("has a path with escapes, empty or dot segments"));
     }
     let host = match authority.strip_prefix('[') {
