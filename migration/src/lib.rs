@@ -1,7 +1,11 @@
 //! Keystile's schema, one file a step; each goes up and down.
 
 pub use sea_orm_migration::MigratorTrait;
-use sea_orm_migration::prelude::*;
+use sea_orm_migration::{
+    prelude::*,
+    sea_orm::{EntityName, EntityTrait, QueryOrder},
+    seaql_migrations,
+};
 
 mod m20261121_000001_tenants_and_users;
 mod m20261121_000002_keys;
@@ -20,4 +24,22 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000004_audit_and_changes::Migration),
         ]
     }
+}
+
+/// The names of all steps, oldest first.
+pub fn known() -> Vec<String> {
+    Migrator::migrations().iter().map(|step| step.name().to_owned()).collect()
+}
+
+/// The names of the steps that were applied to `db`, also of those that this version does not know. Creates nothing.
+pub async fn applied<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Result<Vec<String>, DbErr> {
+    let manager = SchemaManager::new(db);
+    if !manager.has_table(seaql_migrations::Entity.table_name()).await? {
+        return Ok(Vec::new());
+    }
+    let rows = seaql_migrations::Entity::find()
+        .order_by_asc(seaql_migrations::Column::Version)
+        .all(manager.get_connection())
+        .await?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
 }

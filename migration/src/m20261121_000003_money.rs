@@ -118,6 +118,17 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
+        // A start reads the windows that run, not all that ever ran.
+        manager
+            .create_index(
+                Index::create()
+                    .name("idx_spend_counter_window_window_index")
+                    .table("spend_counter")
+                    .col("window")
+                    .col("window_index")
+                    .to_owned(),
+            )
+            .await?;
         Ok(())
     }
 

@@ -1,57 +1,83 @@
 //! Open by URL, migrate, and hand out transactions.
 
-use std::time::Duration;
-
-use migration::{Migrator, MigratorTrait};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 
-use super::StoreError;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
 
-/// How long a statement waits for SQLite's write lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that read beside SQLite's one writer.
-const SQLITE_READERS: u32 = 4;
-/// Connections to Postgres.
-const POSTGRES_POOL: u32 = 16;
+use super::{StoreError, open};
+
+/// How long the health check waits for the database.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A transaction that writes.
 pub type Tx = DatabaseTransaction;
-/// Where reads outside a transaction go.
+/// Where reads outside a transaction go. On SQLite it cannot write.
 pub type Reader = DatabaseConnection;
 
-/// The database.
+/// How the database is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a statement waits for a lock or a free connection.
+    pub busy_timeout: Duration,
+    /// Connections that read beside SQLite's one writer.
+    pub sqlite_readers: u32,
+    /// Connections to Postgres.
+    pub postgres_pool: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { busy_timeout: Duration::from_secs(5), sqlite_readers: 4, postgres_pool: 16 }
+    }
+}
+
+/// Statements since the database was opened; transactions begun and ended and health checks are not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatementCounts {
+    /// Outside transactions.
+    pub reads: u64,
+    /// Inside writing transactions, their reads included.
+    pub writes: u64,
+}
+
+/// The database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    reads: Arc<AtomicU64>,
+    writes: Arc<AtomicU64>,
+    /// SQLite's file.
+    file: Option<Arc<Path>>,
 }
 
 impl Store {
     /// Opens the database at `url` (`sqlite:path` or `postgres://…`), creates a missing SQLite file, and brings the
-    /// schema up to date.
+    /// schema up to date. Several processes may do so at once. In a SQLite path `%` and `?` are written `%25` and
+    /// `%3f`, see [`sqlite_url`]; relative paths begin at the working directory.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let store = Self::connect(url).await?;
-        Migrator::up(&store.writer, None).await?;
-        Ok(store)
+        Self::open_with(url, Options::default()).await
     }
 
-    /// Opens the database without touching its schema.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        if url.starts_with("sqlite:") {
-            let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-            let url = format!("sqlite://{}?mode=rwc", path.split('?').next().unwrap_or_default());
-            let writer = Database::connect(sqlite(&url, 1)).await?;
-            let reader = Database::connect(sqlite(&url, SQLITE_READERS)).await?;
-            return Ok(Self { writer, reader });
-        }
-        let mut options = ConnectOptions::new(url);
-        options.max_connections(POSTGRES_POOL).acquire_timeout(BUSY_TIMEOUT).sqlx_logging(false);
-        let pool = Database::connect(options).await?;
-        Ok(Self { writer: pool.clone(), reader: pool })
+    /// [`Store::open`] with other timeouts and pools.
+    pub async fn open_with(url: &str, options: Options) -> Result<Self, StoreError> {
+        let opened = open::connect(url, options).await?;
+        open::migrate(&opened.writer).await?;
+        let (mut writer, mut reader) = (opened.writer, opened.reader);
+        let (reads, writes) = (Arc::default(), Arc::default());
+        count_statements(&mut reader, &reads);
+        count_statements(&mut writer, &writes);
+        Ok(Self { writer, reader, reads, writes, file: opened.file.map(PathBuf::into) })
     }
 
     /// For reads that need not be in a transaction with a write.
@@ -59,8 +85,8 @@ impl Store {
         &self.reader
     }
 
-    /// Runs `work` in one writing transaction: committed when it succeeds, rolled back when it fails. On SQLite it is
-    /// immediate: a deferred one that reads first and then writes fails at once when another writes.
+    /// Runs `work` in one writing transaction: committed when it succeeds, rolled back when it fails or is dropped. On
+    /// SQLite it is immediate: a deferred one that reads first and then writes fails at once when another writes.
     pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&Tx) -> Result<T, E>) -> Result<T, E>
     where
         E: From<StoreError>,
@@ -79,36 +105,59 @@ impl Store {
         }
     }
 
-    /// Begins a writing transaction.
+    /// Begins a writing transaction; dropping it rolls back.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        Ok(self.writer.begin_with_options(options).await?)
+        Ok(self.writer.begin_with_options(immediate()).await?)
     }
 
-    /// Whether the database answers.
+    /// How many statements were sent so far.
+    pub fn statements(&self) -> StatementCounts {
+        StatementCounts {
+            reads: self.reads.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the database answers within a second. An open SQLite file goes on answering after it was deleted, so
+    /// the file must still be there too.
     pub async fn is_healthy(&self) -> bool {
-        self.reader.execute_unprepared("SELECT 1").await.is_ok()
+        let asked = async {
+            if let Some(file) = &self.file
+                && !tokio::fs::try_exists(file).await.unwrap_or(false)
+            {
+                return false;
+            }
+            self.reader.execute_unprepared("SELECT version FROM seaql_migrations LIMIT 1").await.is_ok()
+        };
+        tokio::time::timeout(HEALTH_TIMEOUT, asked).await.unwrap_or(false)
     }
 
     /// Waits for what is under way and closes the files or sockets.
-    pub async fn close(self) -> Result<(), DbErr> {
+    pub async fn close(self) -> Result<(), StoreError> {
+        // The writer last: SQLite's last connection moves the write-ahead log into the file, which a reader may not.
         self.reader.close().await?;
-        self.writer.close().await
+        Ok(self.writer.close().await?)
     }
 }
 
-fn sqlite(url: &str, connections: u32) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url);
-    options.max_connections(connections).min_connections(1).acquire_timeout(BUSY_TIMEOUT).sqlx_logging(false);
-    options.map_sqlx_sqlite_opts(|sqlite| {
-        sqlite
-            .busy_timeout(BUSY_TIMEOUT)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-    });
-    options
+/// The URL of the SQLite database at `path`.
+pub fn sqlite_url(path: &Path) -> String {
+    format!("sqlite:{}", path.to_string_lossy().replace('%', "%25").replace('?', "%3f"))
 }
+
+pub(super) fn immediate() -> TransactionOptions {
+    TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    }
+}
+
+fn count_statements(connection: &mut DatabaseConnection, counter: &Arc<AtomicU64>) {
+    let counter = Arc::clone(counter);
+    connection.set_metric_callback(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+}
+
+#[cfg(test)]
+mod tests;

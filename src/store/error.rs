@@ -1,6 +1,8 @@
 //! What can go wrong with the database. No driver type and no driver text escapes: Postgres puts row values in its
 //! messages.
 
+use std::path::PathBuf;
+
 use sea_orm::{DbErr, SqlErr};
 
 /// A failure of the database or of what is in it.
@@ -22,6 +24,44 @@ pub enum StoreError {
         table: &'static str,
         /// What is wrong with it, without the value.
         what: &'static str,
+    },
+    /// The database cannot be used as it is; only opening it says so.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Why a database cannot be used as it is. Somebody must change something: trying again does not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no database that can be used. The URL itself may carry a password and is not repeated.
+    #[error("the database URL cannot be used: {0}")]
+    Url(&'static str),
+    /// The file cannot be opened or made.
+    #[error("`{}` cannot be opened: {why}", path.display())]
+    File {
+        /// The file, or the directory that is missing.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: &'static str,
+    },
+    /// Postgres answered, and refused.
+    #[error("the database refuses the connection: {0}")]
+    Refused(&'static str),
+    /// A later version of the gateway has been here.
+    #[error(
+        "the schema is newer than this version of keystile knows (`{found}`); run the version that made it, or a newer one"
+    )]
+    SchemaTooNew {
+        /// The oldest step that is not known.
+        found: String,
+    },
+    /// SQLite before 3.51.3 may corrupt its write-ahead log.
+    #[error(
+        "SQLite {found} is too old; build with 3.51.3 or newer, which does not corrupt its write-ahead log"
+    )]
+    OldSqlite {
+        /// The version that runs.
+        found: String,
     },
 }
 

@@ -3,11 +3,27 @@
 //! One writer with immediate transactions and readers apart on SQLite, one pool on Postgres. When the database is
 //! locked or gone every call answers [`StoreError::Unavailable`]; nothing is cached here and nothing is retried.
 
+pub mod change_log;
+mod connection;
+mod error;
+pub mod house_secrets;
+mod open;
+pub(crate) mod rows;
+pub mod snapshot;
+pub mod usage;
+
+#[cfg(test)]
+mod testing;
+
+pub use change_log::{CHANGES_AT_ONCE, Change};
+pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
+pub use error::{OpenError, StoreError};
+pub use house_secrets::SealedText;
+pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
+pub use usage::{SpendRow, SpendScope};
 mod aliases;
 mod audit;
 mod columns;
-mod connection;
-mod error;
 mod idempotency;
 mod page;
 mod prices;
@@ -21,8 +37,6 @@ mod virtual_keys;
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
 pub use columns::StoredLimits;
-pub use connection::{Reader, Store, Tx};
-pub use error::StoreError;
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};

@@ -1,0 +1,175 @@
+use entity::tenant;
+use sea_orm::{EntityTrait, PaginatorTrait, QueryResult, Statement};
+
+use super::*;
+use crate::{domain::TenantId, store::testing};
+
+async fn ask(connection: &impl ConnectionTrait, sql: &str) -> String {
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    let row: QueryResult = connection.query_one_raw(statement).await.expect("an answer").expect("a row");
+    row.try_get_by_index::<String>(0)
+        .or_else(|_| row.try_get_by_index::<i64>(0).map(|number| number.to_string()))
+        .expect("a value")
+}
+
+async fn add_tenant(store: &Store) -> Result<(), StoreError> {
+    store
+        .write(async |tx: &Tx| {
+            tenant::Entity::insert(testing::tenant(TenantId::generate())).exec_without_returning(tx).await?;
+            Ok(())
+        })
+        .await
+}
+
+async fn open_error(url: &str) -> String {
+    match Store::open(url).await {
+        Err(StoreError::Open(error)) => error.to_string(),
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn sqlite_is_set_up_as_promised() {
+    let db = testing::store().await;
+    for connection in [&db.writer, &db.reader] {
+        assert_eq!(ask(connection, "PRAGMA journal_mode").await, "wal");
+        assert_eq!(ask(connection, "PRAGMA busy_timeout").await, "5000");
+        assert_eq!(ask(connection, "PRAGMA foreign_keys").await, "1");
+        assert_eq!(ask(connection, "PRAGMA synchronous").await, "1");
+    }
+    let row = tenant::Entity::insert(testing::tenant(TenantId::generate()));
+    assert!(row.exec_without_returning(db.reader()).await.is_err(), "a reader must not write");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_and_its_log_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let db = testing::store().await;
+    add_tenant(&db).await.expect("written");
+    for name in ["keystile.db", "keystile.db-wal"] {
+        let mode = std::fs::metadata(db.dir.path().join(name)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_locked_database_is_unavailable_and_works_again_afterwards() {
+    let db = testing::store().await;
+    let options = Options { busy_timeout: Duration::from_millis(50), ..Options::default() };
+    let hasty = Store::open_with(&db.url(), options).await.expect("a store");
+    let lock = db.begin().await.expect("the lock");
+    assert!(matches!(add_tenant(&hasty).await, Err(StoreError::Unavailable)));
+    assert_eq!(tenant::Entity::find().count(hasty.reader()).await.expect("readers go on"), 0);
+    drop(lock);
+    add_tenant(&hasty).await.expect("written");
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("read"), 1);
+}
+
+#[tokio::test]
+async fn a_second_writer_of_one_process_waits_for_the_first() {
+    let db = testing::store().await;
+    let first = db.begin().await.expect("a transaction");
+    let (second, ()) = tokio::join!(add_tenant(&db), async {
+        tokio::task::yield_now().await;
+        first.commit().await.expect("committed");
+    });
+    second.expect("written after the first");
+}
+
+#[tokio::test]
+async fn work_that_is_dropped_half_way_is_rolled_back() {
+    let db = testing::store().await;
+    {
+        let work = db.write(async |tx: &Tx| {
+            tenant::Entity::insert(testing::tenant(TenantId::generate())).exec_without_returning(tx).await?;
+            std::future::pending::<Result<(), StoreError>>().await
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), work).await.is_err());
+    }
+    add_tenant(&db).await.expect("the writer is free again");
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("read"), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_can_cross_threads() {
+    fn crosses_threads<T: Send>(work: T) -> T {
+        work
+    }
+    let db = testing::store().await;
+    let tenant = TenantId::generate();
+    crosses_threads(db.write(async |tx: &Tx| {
+        tenant::Entity::insert(testing::tenant(tenant)).exec_without_returning(tx).await?;
+        Ok::<_, StoreError>(())
+    }))
+    .await
+    .expect("written");
+}
+
+#[tokio::test]
+async fn statements_are_counted_and_health_checks_are_not() {
+    let db = testing::store().await;
+    assert_eq!(db.statements(), StatementCounts::default(), "opening does not count");
+    assert!(db.is_healthy().await);
+    assert_eq!(db.statements(), StatementCounts::default());
+    add_tenant(&db).await.expect("written");
+    tenant::Entity::find().count(db.reader()).await.expect("read");
+    assert_eq!(db.clone().statements(), StatementCounts { reads: 1, writes: 1 });
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_not_healthy() {
+    let db = testing::store().await;
+    assert!(db.is_healthy().await);
+    std::fs::remove_file(db.dir.path().join("keystile.db")).expect("removed");
+    assert!(!db.is_healthy().await);
+}
+
+#[tokio::test]
+async fn every_file_name_can_be_opened_and_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["plain.db", "with space.db", "100%.db", "a%20b.db", "what?.db", "x#y&z=1.db", "ключ.db"]
+    {
+        let path = dir.path().join(name);
+        for _ in 0..2 {
+            Store::open(&sqlite_url(&path)).await.expect(name).close().await.expect("closed");
+        }
+        assert!(path.is_file(), "{name}");
+    }
+    let slashes = format!("sqlite://{}?mode=rwc", dir.path().join("usual.db").display());
+    Store::open(&slashes).await.expect("the usual spelling");
+    assert!(dir.path().join("usual.db").is_file());
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let missing = dir.path().join("no").join("such");
+    let said = open_error(&sqlite_url(&missing.join("keystile.db"))).await;
+    assert!(said.contains(&format!("`{}`", missing.display())) && said.contains("create it"), "{said}");
+    assert!(open_error(&sqlite_url(dir.path())).await.contains("is a directory"));
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "no database, but long enough to be taken for one\n".repeat(99)).expect("a file");
+    assert!(open_error(&sqlite_url(&text)).await.contains("not a SQLite database"));
+    for (url, word) in [
+        ("sqlite::memory:", "memory"),
+        ("sqlite:file?mode=memory", "memory"),
+        ("sqlite:", "no file"),
+        ("sqlite:a.db?cache=shared", "%3f"),
+        ("mysql://u:canary@h/d", "sqlite:"),
+        ("postgres://u:canary@h:notaport/d", "postgres://"),
+    ] {
+        let said = open_error(url).await;
+        assert!(said.contains(word) && !said.contains("canary"), "{url}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn processes_that_open_a_new_database_at_once_all_succeed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = sqlite_url(&dir.path().join("keystile.db"));
+    let opened = futures_util::future::join_all((0..4).map(|_| Store::open(&url))).await;
+    for store in opened {
+        add_tenant(&store.expect("a store")).await.expect("written");
+    }
+}

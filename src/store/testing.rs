@@ -1,0 +1,78 @@
+//! A store in a temporary directory, and rows to put in it.
+
+use std::ops::Deref;
+
+use entity::{provider_key, tenant};
+use sea_orm::ActiveValue::Set;
+use tempfile::TempDir;
+
+use super::{Store, connection::sqlite_url};
+use crate::domain::{ProviderKeyId, TenantId};
+
+/// A store that goes with its directory.
+pub(super) struct TestStore {
+    store: Store,
+    pub(super) dir: TempDir,
+}
+
+impl Deref for TestStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl TestStore {
+    pub(super) fn url(&self) -> String {
+        sqlite_url(&self.dir.path().join("keystile.db"))
+    }
+
+    /// The same database, opened by somebody else.
+    pub(super) async fn again(&self) -> Store {
+        Store::open(&self.url()).await.expect("a store")
+    }
+}
+
+pub(super) async fn store() -> TestStore {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = sqlite_url(&dir.path().join("keystile.db"));
+    TestStore { store: Store::open(&url).await.expect("a store"), dir }
+}
+
+pub(super) fn tenant(id: TenantId) -> tenant::ActiveModel {
+    tenant::ActiveModel {
+        id: Set(id.to_string()),
+        name: Set(format!("tenant {id}")),
+        models_allowed: Set(None),
+        spend_cap_nano_usd: Set(None),
+        spend_window: Set("total".into()),
+        cap_mode: Set("hard".into()),
+        rate_limit_rpm: Set(None),
+        rate_limit_tpm: Set(None),
+        max_parallel: Set(None),
+        created_at: Set(1),
+        updated_at: Set(1),
+        deleted_at: Set(None),
+    }
+}
+
+pub(super) fn provider_key(tenant: TenantId) -> provider_key::ActiveModel {
+    provider_key::ActiveModel {
+        id: Set(ProviderKeyId::generate().to_string()),
+        tenant_id: Set(tenant.to_string()),
+        provider: Set("openai".into()),
+        key_name: Set("main".into()),
+        dialect: Set(None),
+        base_url: Set("https://api.openai.com/v1".into()),
+        origin: Set("https://api.openai.com:443".into()),
+        sealed: Set("v1.a.token".into()),
+        fingerprint: Set("0123abcd".into()),
+        models: Set(None),
+        weight: Set(1),
+        is_active: Set(true),
+        retrievable: Set(false),
+        created_at: Set(1),
+        updated_at: Set(1),
+    }
+}

@@ -1,0 +1,193 @@
+//! Usage rows and the counters of settled spend, written together: a counter is at every moment the sum of its rows.
+//!
+//! Writing the same record again changes nothing, whichever way records are cut into batches, so that a batch whose
+//! commit was answered by an error can simply be written again.
+
+use std::collections::{BTreeMap, HashSet};
+
+use entity::{spend_counter, usage_record};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait,
+    sea_query::{Expr, OnConflict, Query},
+};
+
+use super::{Store, StoreError, Tx, rows};
+use crate::domain::{NanoUsd, SpendWindow, TenantId, Timestamp, UsageRecord, VirtualKeyId, WindowIndex};
+
+/// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
+const ROWS_AT_ONCE: usize = 500;
+
+const VIRTUAL_KEY: &str = "virtual_key";
+const TENANT: &str = "tenant";
+
+/// Whose spend a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SpendScope {
+    /// A virtual key's.
+    VirtualKey(VirtualKeyId),
+    /// A tenant's, all its keys together.
+    Tenant(TenantId),
+}
+
+impl SpendScope {
+    /// The name used in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VirtualKey(_) => VIRTUAL_KEY,
+            Self::Tenant(_) => TENANT,
+        }
+    }
+
+    fn id(self) -> String {
+        match self {
+            Self::VirtualKey(id) => id.to_string(),
+            Self::Tenant(id) => id.to_string(),
+        }
+    }
+}
+
+/// Settled spend of one scope in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpendRow {
+    /// Whose.
+    pub scope: SpendScope,
+    /// In which kind of window.
+    pub window: SpendWindow,
+    /// In which day, week or month.
+    pub index: WindowIndex,
+    /// How much.
+    pub settled: NanoUsd,
+}
+
+/// Writes the records that are not there yet and adds their cost to the counters. Records without a cost count
+/// nothing; of two with one request id the first stands.
+pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
+    let mut seen = HashSet::new();
+    let mut fresh: Vec<&UsageRecord> =
+        records.iter().filter(|record| seen.insert(record.request_id)).collect();
+    // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
+    fresh.sort_by_key(|record| record.request_id);
+    let mut added = BTreeMap::<(SpendScope, SpendWindow, WindowIndex), NanoUsd>::new();
+    for chunk in fresh.chunks(ROWS_AT_ONCE) {
+        let inserted = insert_new(tx, chunk).await?;
+        for record in chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())) {
+            let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
+            if cost == NanoUsd::ZERO {
+                continue;
+            }
+            for scope in [SpendScope::VirtualKey(record.virtual_key_id), SpendScope::Tenant(record.tenant_id)]
+            {
+                for window in SpendWindow::ALL {
+                    let sum = added.entry((scope, window, window.index(record.started_at))).or_default();
+                    *sum = sum.plus(cost);
+                }
+            }
+        }
+    }
+    let added: Vec<_> = added.into_iter().collect();
+    for chunk in added.chunks(ROWS_AT_ONCE) {
+        add(tx, chunk).await?;
+    }
+    Ok(())
+}
+
+/// Inserts what is not there and returns the ids that were inserted.
+async fn insert_new(tx: &Tx, records: &[&UsageRecord]) -> Result<HashSet<String>, StoreError> {
+    let mut insert = usage_record::Entity::insert_many(records.iter().map(|record| usage_row(record)))
+        .on_conflict(OnConflict::column(usage_record::Column::RequestId).do_nothing().to_owned())
+        .into_query();
+    insert.returning(Query::returning().column(usage_record::Column::RequestId));
+    let inserted = tx.query_all(&insert).await?;
+    Ok(inserted.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
+}
+
+async fn add(tx: &Tx, sums: &[((SpendScope, SpendWindow, WindowIndex), NanoUsd)]) -> Result<(), StoreError> {
+    let rows = sums.iter().map(|((scope, window, index), sum)| spend_counter::ActiveModel {
+        scope: Set(scope.as_str().into()),
+        scope_id: Set(scope.id()),
+        window: Set(window.as_str().into()),
+        window_index: Set(index.0),
+        settled_nano_usd: Set(sum.nano()),
+    });
+    // The sum stops at the largest amount: SQLite would go on in floating point, and Postgres refuse the batch for ever.
+    let saturated = format!(
+        r#"CASE WHEN "spend_counter"."settled_nano_usd" > {max} - "excluded"."settled_nano_usd" THEN {max}
+        ELSE "spend_counter"."settled_nano_usd" + "excluded"."settled_nano_usd" END"#,
+        max = NanoUsd::MAX.nano(),
+    );
+    let on_conflict = OnConflict::columns([
+        spend_counter::Column::Scope,
+        spend_counter::Column::ScopeId,
+        spend_counter::Column::Window,
+        spend_counter::Column::WindowIndex,
+    ])
+    .value(spend_counter::Column::SettledNanoUsd, Expr::cust(saturated))
+    .to_owned();
+    spend_counter::Entity::insert_many(rows).on_conflict(on_conflict).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+fn usage_row(record: &UsageRecord) -> usage_record::ActiveModel {
+    let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    usage_record::ActiveModel {
+        request_id: Set(record.request_id.to_string()),
+        started_at: Set(record.started_at.millis()),
+        tenant_id: Set(record.tenant_id.to_string()),
+        virtual_key_id: Set(record.virtual_key_id.to_string()),
+        provider_key_id: Set(record.provider_key_id.to_string()),
+        provider: Set(record.served_model.provider.to_string()),
+        requested_model: Set(record.requested_model.to_string()),
+        served_model: Set(record.served_model.to_string()),
+        status: Set(record.status.into()),
+        outcome: Set(record.outcome.as_str().into()),
+        attempts: Set(rows::json_text(&record.attempts)),
+        stream: Set(record.stream),
+        input_tokens: Set(count(record.usage.input_total())),
+        cache_read_tokens: Set(count(record.usage.cache_read)),
+        cache_write_tokens: Set(count(record.usage.cache_write_total())),
+        output_tokens: Set(count(record.usage.output_total())),
+        reasoning_tokens: Set(count(record.usage.reasoning)),
+        cost_nano_usd: Set(record.cost.map(|cost| cost.max(NanoUsd::ZERO).nano())),
+        cost_lines: Set(rows::json_text(&record.cost_lines)),
+        clamped_nano_usd: Set(record.clamped.nano()),
+        price_version: Set(record.price_version.clone()),
+        usage_source: Set(record.usage_source.as_str().into()),
+        latency_ms: Set(count(record.latency_ms)),
+        time_to_first_token_ms: Set(record.time_to_first_token_ms.map(count)),
+        tags: Set(rows::json_text(&record.tags)),
+    }
+}
+
+impl Store {
+    /// Settled spend in the windows that `now` lies in; a scope or window without a row has spent nothing.
+    pub async fn load_spend(&self, now: Timestamp) -> Result<Vec<SpendRow>, StoreError> {
+        let running = SpendWindow::ALL.into_iter().fold(Condition::any(), |any, window| {
+            any.add(
+                Condition::all()
+                    .add(spend_counter::Column::Window.eq(window.as_str()))
+                    .add(spend_counter::Column::WindowIndex.eq(window.index(now).0)),
+            )
+        });
+        let found = spend_counter::Entity::find().filter(running).all(self.reader()).await?;
+        found.iter().map(spend_row).collect()
+    }
+}
+
+fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
+    const TABLE: &str = "spend_counter";
+    let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
+    Ok(SpendRow {
+        scope: match row.scope.as_str() {
+            VIRTUAL_KEY => SpendScope::VirtualKey(rows::id(TABLE, &row.scope_id)?),
+            TENANT => SpendScope::Tenant(rows::id(TABLE, &row.scope_id)?),
+            _ => return Err(corrupt("`scope` is unknown")),
+        },
+        window: rows::spend_window(&row.window).ok_or(corrupt("`window` is unknown"))?,
+        index: WindowIndex(row.window_index),
+        settled: NanoUsd::new(row.settled_nano_usd),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sea_orm::PaginatorTrait;
+
+use super::*;
+use crate::{
+    domain::{ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, TokenUsage, UsageSource},
+    store::testing,
+};
+
+fn record(tenant: TenantId, key: VirtualKeyId, started_at: Timestamp, cost: Option<NanoUsd>) -> UsageRecord {
+    UsageRecord {
+        request_id: RequestId::generate(),
+        started_at,
+        tenant_id: tenant,
+        virtual_key_id: key,
+        provider_key_id: ProviderKeyId::generate(),
+        requested_model: ModelName::parse("smart").expect("a name"),
+        served_model: ModelRef::parse("my-vllm/org/llama").expect("a model"),
+        status: 200,
+        outcome: Outcome::Ok,
+        attempts: vec![],
+        stream: false,
+        usage: TokenUsage { input: 3, cache_read: 4, output: 5, reasoning: 2, ..TokenUsage::default() },
+        cost,
+        cost_lines: vec![],
+        clamped: NanoUsd::ZERO,
+        price_version: None,
+        usage_source: UsageSource::Provider,
+        latency_ms: 7,
+        time_to_first_token_ms: Some(u64::MAX),
+        tags: [("team".to_owned(), "a".to_owned())].into(),
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    Timestamp::parse(text).expect("a time")
+}
+
+async fn write(db: &Store, records: &[UsageRecord]) {
+    db.write(async |tx: &Tx| write_usage(tx, records).await).await.expect("written");
+}
+
+/// Both tables, in an order of their own.
+async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>) {
+    let rows = usage_record::Entity::find().all(db.reader()).await.expect("rows");
+    let counters = spend_counter::Entity::find().all(db.reader()).await.expect("counters");
+    let mut rows: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
+    rows.sort();
+    (rows, counters.iter().map(|row| format!("{row:?}")).collect())
+}
+
+#[tokio::test]
+async fn a_record_counts_for_its_key_and_tenant_in_the_windows_of_its_start() {
+    let db = testing::store().await;
+    let (tenant, key) = (TenantId::generate(), VirtualKeyId::generate());
+    let started = at("2026-11-21T23:59:59.999Z");
+    write(&db, &[record(tenant, key, started, Some(NanoUsd::new(250)))]).await;
+    let sum = |rows: &[SpendRow], scope| -> Vec<(SpendWindow, i64)> {
+        let mut found: Vec<_> = rows
+            .iter()
+            .filter(|row| row.scope == scope)
+            .map(|row| (row.window, row.settled.nano()))
+            .collect();
+        found.sort();
+        found
+    };
+    let mut all: Vec<_> = SpendWindow::ALL.map(|window| (window, 250)).into();
+    all.sort();
+    let rows = db.load_spend(started).await.expect("rows");
+    for scope in [SpendScope::VirtualKey(key), SpendScope::Tenant(tenant)] {
+        assert_eq!(sum(&rows, scope), all);
+    }
+    let next_day = db.load_spend(at("2026-11-22")).await.expect("rows");
+    assert!(next_day.iter().all(|row| row.window != SpendWindow::Daily));
+    assert_eq!(next_day.len(), 6);
+}
+
+#[tokio::test]
+async fn a_row_says_what_its_record_said() {
+    let db = testing::store().await;
+    let given = record(TenantId::generate(), VirtualKeyId::generate(), at("2026-11-21"), None);
+    write(&db, std::slice::from_ref(&given)).await;
+    let row = usage_record::Entity::find().one(db.reader()).await.expect("read").expect("a row");
+    assert_eq!((row.provider.as_str(), row.served_model.as_str()), ("my-vllm", "my-vllm/org/llama"));
+    assert_eq!((row.input_tokens, row.cache_read_tokens, row.output_tokens), (7, 4, 5));
+    assert_eq!((row.cost_nano_usd, row.time_to_first_token_ms), (None, Some(i64::MAX)));
+    assert_eq!(row.tags, r#"{"team":"a"}"#);
+    assert!(db.load_spend(given.started_at).await.expect("rows").is_empty(), "no cost counts nothing");
+}
+
+#[tokio::test]
+async fn more_records_than_one_statement_takes_are_written_once() {
+    let db = testing::store().await;
+    let tenant = TenantId::generate();
+    let many: Vec<_> = (0..ROWS_AT_ONCE * 2 + 1)
+        .map(|_| record(tenant, VirtualKeyId::generate(), at("2026-11-21"), Some(NanoUsd::new(1))))
+        .collect();
+    write(&db, &many).await;
+    write(&db, &many[3..]).await;
+    let rows = db.load_spend(at("2026-11-21")).await.expect("rows");
+    let total = rows
+        .iter()
+        .find(|row| row.scope == SpendScope::Tenant(tenant) && row.window == SpendWindow::Total)
+        .expect("a counter");
+    assert_eq!(total.settled.nano(), many.len() as i64);
+    let written = usage_record::Entity::find().count(db.reader()).await.expect("a count");
+    assert_eq!(written, many.len() as u64);
+}
+
+#[tokio::test]
+async fn a_sum_stops_at_the_largest_amount() {
+    let db = testing::store().await;
+    let (tenant, key) = (TenantId::generate(), VirtualKeyId::generate());
+    for cost in [NanoUsd::new(5), NanoUsd::MAX, NanoUsd::new(7), NanoUsd::new(-3)] {
+        write(&db, &[record(tenant, key, at("2026-11-21"), Some(cost))]).await;
+    }
+    let rows = db.load_spend(at("2026-11-21")).await.expect("rows");
+    assert!(rows.len() == 8 && rows.iter().all(|row| row.settled == NanoUsd::MAX));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
+    let db = testing::store().await;
+    let given =
+        [record(TenantId::generate(), VirtualKeyId::generate(), at("2026-11-21"), Some(NanoUsd::new(9)))];
+    let refused: Result<(), StoreError> = db
+        .write(async |tx: &Tx| {
+            write_usage(tx, &given).await?;
+            Err(StoreError::Conflict)
+        })
+        .await;
+    assert!(refused.is_err());
+    assert_eq!(tables(&db).await, (vec![], BTreeSet::new()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Records with repeats, cut anywhere, every batch written once or twice: the same tables as one batch of all.
+    #[test]
+    fn any_cut_and_any_repeat_gives_the_same_tables(
+        costs in proptest::collection::vec((0usize..3, 0i64..40, proptest::option::of(0i64..1_000)), 1..20),
+        repeats in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+        cuts in proptest::collection::vec((1usize..6, any::<bool>()), 20),
+    ) {
+        let tenant = TenantId::generate();
+        let keys: Vec<_> = (0..3).map(|_| VirtualKeyId::generate()).collect();
+        let start = at("2026-11-21").millis();
+        let mut records: Vec<_> = costs
+            .iter()
+            .map(|(key, days, cost)| {
+                let started = Timestamp::from_millis(start + days * 86_400_000);
+                record(tenant, keys[*key], started, cost.map(NanoUsd::new))
+            })
+            .collect();
+        for repeat in repeats {
+            records.push(records[repeat.index(records.len())].clone());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (whole, parts) = runtime.block_on(async {
+            let (whole, parts) = (testing::store().await, testing::store().await);
+            write(&whole, &records).await;
+            let mut rest = records.as_slice();
+            for (size, again) in cuts.iter().cycle() {
+                let (batch, after) = rest.split_at((*size).min(rest.len()));
+                write(&parts, batch).await;
+                if *again {
+                    write(&parts, batch).await;
+                }
+                if after.is_empty() {
+                    break;
+                }
+                rest = after;
+            }
+            (tables(&whole).await, tables(&parts).await)
+        });
+        prop_assert_eq!(whole, parts);
+    }
+}
