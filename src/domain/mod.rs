@@ -9,6 +9,7 @@ pub mod ids;
 pub mod model;
 pub mod money;
 pub mod policy;
+pub mod scope;
 pub mod secret;
 pub mod usage;
 
@@ -24,6 +25,7 @@ pub use ids::{
 pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};
 pub use policy::{CapMode, KeyState, Limits, SpendCap, SpendWindow, WindowIndex};
+pub use scope::Scope;
 pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
 pub use usage::{
     AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,

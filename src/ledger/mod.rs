@@ -1,0 +1,16 @@
+//! Money, and nothing but money: worst cases are reserved before an attempt, settled after it, and recorded.
+//!
+//! Invariants: under a hard cap `settled + reserved ≤ cap` at every admission, in every scope of a request at once; a
+//! reservation is settled or released exactly once, in the window in which it was made; a usage record leaves the
+//! queue only into the database. When the database is down, requests are still admitted against the counters in
+//! memory until the queue of records is full; then no place is given and the gateway refuses.
+
+mod accounts;
+
+mod reserve;
+
+pub use accounts::{Accounts, SettledSpend, Standing};
+
+pub use reserve::{Ask, Refusal, RefusalKind, Reservation, ScopeCap, Settled};
+
+pub use crate::domain::Scope;
