@@ -1,7 +1,7 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
+pub mod catalogue;
 pub mod config;
 pub mod domain;
 pub mod ledger;
-
 pub mod store;

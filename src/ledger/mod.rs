@@ -6,7 +6,8 @@
 //! memory until the queue of records is full; then no place is given and the gateway refuses.
 
 mod accounts;
-
+pub mod cost;
+pub mod estimate;
 mod reserve;
 
 pub use accounts::{Accounts, SettledSpend, Standing};
