@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod audit;
 pub mod clock;
+pub mod egress;
 pub mod grant;
 pub mod ids;
 pub mod model;
@@ -15,6 +16,7 @@ pub mod usage;
 pub use actor::{Actor, Permission, Role};
 pub use audit::{AuditAction, AuditCategory, AuditEvent};
 pub use clock::{Clock, Timestamp};
+pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
 pub use grant::DispatchGrant;
 pub use ids::{
     AliasId, AuditId, ParseIdError, PriceId, ProviderKeyId, RequestId, ServiceTokenId, TenantId, UserId,

@@ -7,14 +7,14 @@
 //! memory until the queue of records is full; then no place is given and the gateway refuses.
 
 mod accounts;
-mod cost;
-mod estimate;
+pub mod cost;
+pub mod estimate;
 mod record;
 mod reserve;
 
 pub use accounts::{Accounts, SettledSpend, Standing};
-pub use cost::*;
-pub use estimate::*;
+pub use cost::{Cost, cost};
+pub use estimate::{Sizes, WorstCase, estimated_tokens, input_bound};
 pub use record::{Place, QueueFull, Recorder, Sink};
 pub use reserve::{Ask, Refusal, RefusalKind, Reservation, ScopeCap, Settled};
 

@@ -21,3 +21,39 @@ pub use error::{OpenError, StoreError};
 pub use house_secrets::SealedText;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use usage::{SpendRow, SpendScope};
+mod aliases;
+mod audit;
+mod columns;
+mod idempotency;
+mod page;
+mod prices;
+mod provider_keys;
+mod scope;
+mod tenants;
+mod usage_reports;
+mod users;
+mod virtual_keys;
+
+pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
+pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
+pub use columns::StoredLimits;
+pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
+pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
+pub use prices::{StoredPrice, price_insert};
+pub use provider_keys::{
+    ProviderKey, provider_key_delete, provider_key_find, provider_key_insert, provider_key_update,
+    provider_keys_deactivate,
+};
+pub use scope::TenantScope;
+pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
+pub use usage_reports::{
+    Group, GroupKey, MAX_GROUPS, SpendFilter, SpendOf, Sums, UsageCost, UsageFilter, UsageRow,
+};
+pub use users::{
+    User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
+    users_deactivate,
+};
+pub use virtual_keys::{
+    VirtualKey, virtual_key_find, virtual_key_insert, virtual_key_secret_insert, virtual_key_secrets_retire,
+    virtual_key_update, virtual_keys_revoke,
+};

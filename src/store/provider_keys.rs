@@ -1,0 +1,166 @@
+//! Provider keys as administrators see and change them: everything but the secret, of which only the sealed text
+//! passes through.
+
+use entity::provider_key::{ActiveModel, Column, Entity, Model};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Set, sea_query::Expr,
+};
+
+use super::{
+    Store, StoreError, TenantScope, Tx,
+    columns::{id, json_list, moment, names},
+};
+use crate::domain::{ModelName, ProviderKeyId, ProviderSlug, TenantId, Timestamp};
+
+const TABLE: &str = "provider_key";
+/// Most keys that one list shows.
+const MAX_LISTED: u64 = 5_000;
+
+/// A provider key; its secret is sealed.
+#[derive(Clone)]
+pub struct ProviderKey {
+    /// Which.
+    pub id: ProviderKeyId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// At which provider.
+    pub provider: ProviderSlug,
+    /// For people.
+    pub key_name: String,
+    /// Dialect of a custom provider; `None` for one of the catalogue.
+    pub dialect: Option<String>,
+    /// Where it is used, without a trailing slash.
+    pub base_url: String,
+    /// Scheme, host and port of `base_url`.
+    pub origin: String,
+    /// `v1.<kid>.<fernet token>`.
+    pub sealed: String,
+    /// Keyed hash of the secret.
+    pub fingerprint: String,
+    /// Upstream models it serves; `None` serves all.
+    pub models: Option<Vec<ModelName>>,
+    /// Share of the traffic.
+    pub weight: u32,
+    /// May be used.
+    pub is_active: bool,
+    /// May be fetched by a service token.
+    pub retrievable: bool,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Store {
+    /// One key.
+    pub async fn provider_key(
+        &self,
+        scope: TenantScope,
+        key: ProviderKeyId,
+    ) -> Result<ProviderKey, StoreError> {
+        find(self.reader(), scope, key).await
+    }
+
+    /// Keys, oldest first, at most 5000.
+    pub async fn provider_keys(&self, scope: TenantScope) -> Result<Vec<ProviderKey>, StoreError> {
+        let rows = Entity::find()
+            .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
+            .order_by_asc(Column::Id)
+            .limit(MAX_LISTED)
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(read).collect()
+    }
+}
+
+/// One key, inside a transaction.
+pub async fn provider_key_find(
+    tx: &Tx,
+    scope: TenantScope,
+    key: ProviderKeyId,
+) -> Result<ProviderKey, StoreError> {
+    find(tx, scope, key).await
+}
+
+/// Adds a key.
+pub async fn provider_key_insert(tx: &Tx, key: &ProviderKey) -> Result<(), StoreError> {
+    row(key).insert(tx).await?;
+    Ok(())
+}
+
+/// Writes all of a key.
+pub async fn provider_key_update(tx: &Tx, key: &ProviderKey) -> Result<(), StoreError> {
+    row(key).update(tx).await?;
+    Ok(())
+}
+
+/// Removes a key and its sealed secret.
+pub async fn provider_key_delete(tx: &Tx, key: ProviderKeyId) -> Result<(), StoreError> {
+    Entity::delete_by_id(key.to_string()).exec(tx).await?;
+    Ok(())
+}
+
+/// Takes all keys of a tenant out of use.
+pub async fn provider_keys_deactivate(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::IsActive, Expr::value(false))
+        .col_expr(Column::UpdatedAt, Expr::value(at.millis()))
+        .filter(Column::TenantId.eq(tenant.to_string()))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+async fn find(
+    db: &impl ConnectionTrait,
+    scope: TenantScope,
+    key: ProviderKeyId,
+) -> Result<ProviderKey, StoreError> {
+    let row = Entity::find_by_id(key.to_string())
+        .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
+        .one(db)
+        .await?;
+    read(row.ok_or(StoreError::NotFound)?)
+}
+
+fn read(row: Model) -> Result<ProviderKey, StoreError> {
+    let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
+    Ok(ProviderKey {
+        id: id(&row.id, TABLE, "id")?,
+        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        provider: ProviderSlug::parse(&row.provider).map_err(|_| corrupt("provider"))?,
+        key_name: row.key_name,
+        dialect: row.dialect,
+        base_url: row.base_url,
+        origin: row.origin,
+        sealed: row.sealed,
+        fingerprint: row.fingerprint,
+        models: row.models.map(|text| names(&text, TABLE, "models")).transpose()?,
+        weight: u32::try_from(row.weight).map_err(|_| corrupt("weight"))?,
+        is_active: row.is_active,
+        retrievable: row.retrievable,
+        created_at: moment(row.created_at),
+        updated_at: moment(row.updated_at),
+    })
+}
+
+fn row(key: &ProviderKey) -> ActiveModel {
+    ActiveModel {
+        id: Set(key.id.to_string()),
+        tenant_id: Set(key.tenant_id.to_string()),
+        provider: Set(key.provider.to_string()),
+        key_name: Set(key.key_name.clone()),
+        dialect: Set(key.dialect.clone()),
+        base_url: Set(key.base_url.clone()),
+        origin: Set(key.origin.clone()),
+        sealed: Set(key.sealed.clone()),
+        fingerprint: Set(key.fingerprint.clone()),
+        models: Set(key.models.as_ref().map(|models| json_list(models.iter().map(ToString::to_string)))),
+        weight: Set(i32::try_from(key.weight).unwrap_or(i32::MAX)),
+        is_active: Set(key.is_active),
+        retrievable: Set(key.retrievable),
+        created_at: Set(key.created_at.millis()),
+        updated_at: Set(key.updated_at.millis()),
+    }
+}

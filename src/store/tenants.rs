@@ -1,0 +1,136 @@
+//! Tenants: rows to values and back. A deleted tenant is out of sight; its row stays, because usage rows name it.
+
+use entity::tenant::{ActiveModel, Column, Entity, Model};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Set,
+};
+
+use super::{
+    Page, Paged, Store, StoreError, StoredLimits, TenantScope, Tx,
+    columns::{LimitColumns, id, maybe, moment},
+};
+use crate::domain::{TenantId, Timestamp};
+
+const TABLE: &str = "tenant";
+
+/// A tenant.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Which.
+    pub id: TenantId,
+    /// Unique among those that are not deleted.
+    pub name: String,
+    /// What its keys may do together.
+    pub limits: StoredLimits,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Store {
+    /// One tenant.
+    pub async fn tenant(&self, scope: TenantScope, tenant: TenantId) -> Result<Tenant, StoreError> {
+        find(self.reader(), scope, tenant).await
+    }
+
+    /// The tenant of that name.
+    pub async fn tenant_named(&self, name: &str) -> Result<Tenant, StoreError> {
+        named(self.reader(), name).await?.ok_or(StoreError::NotFound)
+    }
+
+    /// Tenants, oldest first.
+    pub async fn tenants(&self, scope: TenantScope, page: &Page) -> Result<Paged<Tenant>, StoreError> {
+        let rows = Entity::find()
+            .filter(Column::DeletedAt.is_null())
+            .apply_if(scope.column(), |query, tenant| query.filter(Column::Id.eq(tenant)))
+            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .order_by_asc(Column::Id)
+            .limit(page.fetch())
+            .all(self.reader())
+            .await?;
+        let tenants = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(page.cut(tenants, |tenant: &Tenant| tenant.id.to_string()))
+    }
+}
+
+/// One tenant, inside a transaction.
+pub async fn tenant_find(tx: &Tx, scope: TenantScope, tenant: TenantId) -> Result<Tenant, StoreError> {
+    find(tx, scope, tenant).await
+}
+
+/// The tenant of that name, if there is one, inside a transaction.
+pub async fn tenant_find_named(tx: &Tx, name: &str) -> Result<Option<Tenant>, StoreError> {
+    named(tx, name).await
+}
+
+/// Adds a tenant.
+pub async fn tenant_insert(tx: &Tx, tenant: &Tenant) -> Result<(), StoreError> {
+    let row = ActiveModel { id: Set(tenant.id.to_string()), deleted_at: Set(None), ..changed(tenant) };
+    row.insert(tx).await?;
+    Ok(())
+}
+
+/// Writes a tenant's name and limits.
+pub async fn tenant_update(tx: &Tx, tenant: &Tenant) -> Result<(), StoreError> {
+    let row = ActiveModel { id: Set(tenant.id.to_string()), ..changed(tenant) };
+    row.update(tx).await?;
+    Ok(())
+}
+
+/// Puts a tenant out of sight.
+pub async fn tenant_delete(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
+    let row = ActiveModel { id: Set(tenant.to_string()), deleted_at: maybe(Some(at)), ..Default::default() };
+    row.update(tx).await?;
+    Ok(())
+}
+
+async fn find(db: &impl ConnectionTrait, scope: TenantScope, tenant: TenantId) -> Result<Tenant, StoreError> {
+    if !scope.covers(tenant) {
+        return Err(StoreError::NotFound);
+    }
+    let row = Entity::find_by_id(tenant.to_string()).filter(Column::DeletedAt.is_null()).one(db).await?;
+    read(row.ok_or(StoreError::NotFound)?)
+}
+
+async fn named(db: &impl ConnectionTrait, name: &str) -> Result<Option<Tenant>, StoreError> {
+    let query = Entity::find().filter(Column::Name.eq(name)).filter(Column::DeletedAt.is_null());
+    query.one(db).await?.map(read).transpose()
+}
+
+fn read(row: Model) -> Result<Tenant, StoreError> {
+    let limits = LimitColumns {
+        models_allowed: row.models_allowed,
+        spend_cap_nano_usd: row.spend_cap_nano_usd,
+        spend_window: row.spend_window,
+        cap_mode: row.cap_mode,
+        rpm: row.rate_limit_rpm,
+        tpm: row.rate_limit_tpm,
+        max_parallel: row.max_parallel,
+    };
+    Ok(Tenant {
+        id: id(&row.id, TABLE, "id")?,
+        name: row.name,
+        limits: limits.read(TABLE)?,
+        created_at: moment(row.created_at),
+        updated_at: moment(row.updated_at),
+    })
+}
+
+fn changed(tenant: &Tenant) -> ActiveModel {
+    let limits = LimitColumns::write(&tenant.limits);
+    ActiveModel {
+        name: Set(tenant.name.clone()),
+        models_allowed: Set(limits.models_allowed),
+        spend_cap_nano_usd: Set(limits.spend_cap_nano_usd),
+        spend_window: Set(limits.spend_window),
+        cap_mode: Set(limits.cap_mode),
+        rate_limit_rpm: Set(limits.rpm),
+        rate_limit_tpm: Set(limits.tpm),
+        max_parallel: Set(limits.max_parallel),
+        created_at: Set(tenant.created_at.millis()),
+        updated_at: Set(tenant.updated_at.millis()),
+        ..Default::default()
+    }
+}

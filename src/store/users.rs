@@ -1,0 +1,156 @@
+//! People who administer: rows to values and back.
+
+use entity::user::{ActiveModel, Column, Entity, Model};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Set,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{
+    Page, Paged, Store, StoreError, TenantScope, Tx,
+    columns::{id, moment},
+};
+use crate::domain::{Role, TenantId, Timestamp, UserId};
+
+const TABLE: &str = "user";
+
+/// A person who may log in.
+#[derive(Clone)]
+pub struct User {
+    /// Who.
+    pub id: UserId,
+    /// Trimmed and in lower case.
+    pub email: String,
+    /// argon2id, PHC string.
+    pub password_hash: String,
+    /// With which rights.
+    pub role: Role,
+    /// In which tenant.
+    pub tenant_id: TenantId,
+    /// Sessions of another version are void.
+    pub session_version: i32,
+    /// May log in.
+    pub is_active: bool,
+    /// When the account was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Store {
+    /// One user.
+    pub async fn user(&self, scope: TenantScope, user: UserId) -> Result<User, StoreError> {
+        find(self.reader(), scope, user).await
+    }
+
+    /// The user with that normalised address, if there is one.
+    pub async fn user_with_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        with_email(self.reader(), email).await
+    }
+
+    /// Users, oldest first.
+    pub async fn users(&self, scope: TenantScope, page: &Page) -> Result<Paged<User>, StoreError> {
+        let rows = Entity::find()
+            .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
+            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .order_by_asc(Column::Id)
+            .limit(page.fetch())
+            .all(self.reader())
+            .await?;
+        let users = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(page.cut(users, |user: &User| user.id.to_string()))
+    }
+
+    /// Whether anyone has an account.
+    pub async fn has_users(&self) -> Result<bool, StoreError> {
+        Ok(Entity::find().count(self.reader()).await? > 0)
+    }
+}
+
+/// One user, inside a transaction.
+pub async fn user_find(tx: &Tx, scope: TenantScope, user: UserId) -> Result<User, StoreError> {
+    find(tx, scope, user).await
+}
+
+/// The user with that normalised address, inside a transaction.
+pub async fn user_find_email(tx: &Tx, email: &str) -> Result<Option<User>, StoreError> {
+    with_email(tx, email).await
+}
+
+/// How many owners may log in.
+pub async fn user_count_active_owners(tx: &Tx) -> Result<u64, StoreError> {
+    let owners =
+        Entity::find().filter(Column::Role.eq(Role::Owner.as_str())).filter(Column::IsActive.eq(true));
+    Ok(owners.count(tx).await?)
+}
+
+/// Adds a user.
+pub async fn user_insert(tx: &Tx, user: &User) -> Result<(), StoreError> {
+    row(user).insert(tx).await?;
+    Ok(())
+}
+
+/// Writes all of a user.
+pub async fn user_update(tx: &Tx, user: &User) -> Result<(), StoreError> {
+    row(user).update(tx).await?;
+    Ok(())
+}
+
+/// Removes a user.
+pub async fn user_delete(tx: &Tx, user: UserId) -> Result<(), StoreError> {
+    Entity::delete_by_id(user.to_string()).exec(tx).await?;
+    Ok(())
+}
+
+/// Locks out all users of a tenant and voids their sessions.
+pub async fn users_deactivate(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::IsActive, Expr::value(false))
+        .col_expr(Column::SessionVersion, Expr::col(Column::SessionVersion).add(1))
+        .col_expr(Column::UpdatedAt, Expr::value(at.millis()))
+        .filter(Column::TenantId.eq(tenant.to_string()))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+async fn find(db: &impl ConnectionTrait, scope: TenantScope, user: UserId) -> Result<User, StoreError> {
+    let row = Entity::find_by_id(user.to_string())
+        .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
+        .one(db)
+        .await?;
+    read(row.ok_or(StoreError::NotFound)?)
+}
+
+async fn with_email(db: &impl ConnectionTrait, email: &str) -> Result<Option<User>, StoreError> {
+    Entity::find().filter(Column::Email.eq(email)).one(db).await?.map(read).transpose()
+}
+
+fn read(row: Model) -> Result<User, StoreError> {
+    Ok(User {
+        id: id(&row.id, TABLE, "id")?,
+        email: row.email,
+        password_hash: row.password_hash,
+        role: Role::parse(&row.role).ok_or(StoreError::Corrupt { table: TABLE, what: "role" })?,
+        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        session_version: row.session_version,
+        is_active: row.is_active,
+        created_at: moment(row.created_at),
+        updated_at: moment(row.updated_at),
+    })
+}
+
+fn row(user: &User) -> ActiveModel {
+    ActiveModel {
+        id: Set(user.id.to_string()),
+        email: Set(user.email.clone()),
+        password_hash: Set(user.password_hash.clone()),
+        role: Set(user.role.as_str().to_owned()),
+        tenant_id: Set(user.tenant_id.to_string()),
+        session_version: Set(user.session_version),
+        is_active: Set(user.is_active),
+        created_at: Set(user.created_at.millis()),
+        updated_at: Set(user.updated_at.millis()),
+    }
+}
