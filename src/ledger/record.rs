@@ -3,7 +3,9 @@
 //! Invariants: a place in the queue is taken before a request is sent, so recording at its end never blocks and never
 //! fails; what is in the queue leaves it only into the database, or is counted and reported when the deadline of
 //! shutdown ends. When the database is down the writer keeps its batch and tries again until it is back; meanwhile
-//! the queue fills, and when it is full no place is given: the gateway refuses instead of losing a record.
+//! the queue fills, and when it is full no place is given: the gateway refuses instead of losing a record. The queue
+//! is memory: a process that is killed takes with it what it had not written, which is the last moments' records while
+//! the database is up.
 
 use std::{
     fmt,
