@@ -1,6 +1,7 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod server;
 pub mod store;
