@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod ledger;
 pub mod limits;
