@@ -33,7 +33,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration file, or a file that a `…_FILE` variable or `vault.master_key_file` names, cannot be read.
-    #[error("{origin}: cannot read `{}`: {source}; check the path and its permissions", path.display())]
+    #[error("{origin}: cannot read `{}`; check the path and its permissions", path.display())]
     Unreadable {
         /// Who named the file.
         origin: Origin,

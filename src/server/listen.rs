@@ -104,7 +104,7 @@ pub struct Listening {
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on `{address}`: {source}; choose another address or stop what uses it")]
+#[error("cannot listen on `{address}`; choose another address or stop what uses it")]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,

@@ -28,7 +28,7 @@ pub enum LockError {
         holder: String,
     },
     /// The directory or the lock file cannot be used.
-    #[error("cannot lock `{}`: {source}; check that the directory exists and can be written", path.display())]
+    #[error("cannot lock `{}`; check that the directory exists and can be written", path.display())]
     Unusable {
         /// The path.
         path: PathBuf,
