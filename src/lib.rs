@@ -1,5 +1,8 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
+pub mod catalogue;
 pub mod config;
+pub mod dialects;
 pub mod domain;
 pub mod store;
+pub mod wire;
