@@ -1,0 +1,244 @@
+//! The words between the gateway and a dialect.
+
+use std::{collections::BTreeMap, fmt};
+
+use bytes::Bytes;
+
+use crate::{
+    catalogue::{DialectKind, Quirks},
+    domain::ModelName,
+    wire::{Endpoint, Envelope, Event, Figures, RequestView},
+};
+
+/// How one kind of provider speaks. Implementations keep no state: a stream's is in its [`StreamProgress`].
+pub trait Dialect: Send + Sync + 'static {
+    /// Builds what goes upstream.
+    ///
+    /// # Errors
+    /// The request cannot be said in this dialect.
+    fn request(&self, call: &Call<'_>) -> Result<UpstreamRequest, DialectError>;
+
+    /// Reads a whole answer that came with a success status.
+    ///
+    /// # Errors
+    /// The body is no answer of this endpoint, and no error either.
+    fn read_answer(
+        &self,
+        endpoint: Endpoint,
+        quirks: &Quirks,
+        body: &[u8],
+    ) -> Result<AnswerFacts, Unreadable>;
+
+    /// Reads one event of a stream. One that cannot be read is said to be so; it is no error.
+    fn read_event(
+        &self,
+        endpoint: Endpoint,
+        quirks: &Quirks,
+        progress: &mut StreamProgress,
+        event: &Event,
+    ) -> EventFacts;
+
+    /// Reads the body of an answer with an error status. Always has a message, and never a key in it.
+    fn read_error(&self, status: u16, body: &[u8]) -> ProviderError;
+}
+
+/// The dialect of a kind.
+pub fn dialect(kind: DialectKind) -> &'static dyn Dialect {
+    match kind {
+        DialectKind::OpenAi => &super::openai::OpenAi,
+    }
+}
+
+/// One attempt to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Which endpoint the client called.
+    pub endpoint: Endpoint,
+    /// How the provider differs.
+    pub quirks: &'a Quirks,
+    /// The provider's own name of the model.
+    pub model: &'a ModelName,
+    /// The client's body.
+    pub envelope: &'a Envelope,
+    /// What was read of it.
+    pub view: &'a RequestView,
+    /// The output limit the gateway sets, in tokens a choice; `None` leaves the client's alone.
+    pub output_limit: Option<u64>,
+    /// Whether the stream shall carry usage even if the client did not ask.
+    pub ask_usage: bool,
+}
+
+/// What goes upstream.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpstreamRequest {
+    /// Appended to the provider's base URL; begins with a slash.
+    pub path: String,
+    /// The body; the client's own bytes when nothing had to change.
+    pub body: Bytes,
+    /// The gateway asked for usage and the client did not: the usage-only event is to be taken out again.
+    pub usage_injected: bool,
+    /// Headers this dialect needs besides credentials and content type.
+    pub headers: Vec<(&'static str, String)>,
+    /// The client wanted base64 embeddings and the provider was asked for floats: the answer is to be rewritten.
+    pub embeddings_to_base64: bool,
+}
+
+impl fmt::Debug for UpstreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamRequest")
+            .field("path", &self.path)
+            .field("body_bytes", &self.body.len())
+            .field("usage_injected", &self.usage_injected)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that a dialect cannot say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialectError {
+    /// The provider has no such endpoint.
+    #[error("`{path}` is not offered by this provider; call a model of another one")]
+    UnsupportedEndpoint {
+        /// The endpoint's path.
+        path: &'static str,
+    },
+}
+
+/// An answer that is not JSON, or not an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the provider's answer is {0}")]
+pub struct Unreadable(pub &'static str);
+
+/// What a whole answer says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnswerFacts {
+    /// Usage as reported.
+    pub figures: Figures,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// The service tier used.
+    pub service_tier: Option<String>,
+    /// UTF-8 bytes of the text in it.
+    pub text_bytes: u64,
+    /// The answer is an error although its status said success.
+    pub error: Option<ProviderError>,
+}
+
+/// What one event of a stream says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventFacts {
+    /// Usage, cumulative.
+    pub figures: Option<Figures>,
+    /// It carries content, reasoning, a refusal, a tool call or a finish reason: the answer has begun.
+    pub meaningful: bool,
+    /// It carries usage and nothing for the client.
+    pub usage_only: bool,
+    /// It is `[DONE]`.
+    pub done: bool,
+    /// It could not be read, and passes as it is.
+    pub unreadable: bool,
+    /// UTF-8 bytes of the text in it.
+    pub text_bytes: u64,
+    /// The provider gave up.
+    pub error: Option<ProviderError>,
+    /// The service tier used, when it is first named.
+    pub service_tier: Option<String>,
+    /// The model that answers, when it is first named.
+    pub model: Option<String>,
+}
+
+/// Indexes of choices above this are not followed: no request can have them.
+const MAX_FOLLOWED_CHOICES: u64 = 1 << 16;
+
+/// How far a stream has come.
+#[derive(Clone, Debug, Default)]
+pub struct StreamProgress {
+    /// Choices seen, and whether each is finished.
+    choices: BTreeMap<u64, bool>,
+    unfinished: usize,
+    ended: bool,
+    pub(super) tier_seen: bool,
+    pub(super) model_seen: bool,
+}
+
+impl StreamProgress {
+    /// Whether the stream is complete: it had a choice, and a finish reason for every choice seen, or the dialect's own
+    /// end (`[DONE]`, which some send without any finish reason).
+    pub fn finished(&self) -> bool {
+        !self.choices.is_empty() && (self.ended || self.unfinished == 0)
+    }
+
+    /// Choices seen so far.
+    pub fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Notes an event of a choice.
+    pub(super) fn choice(&mut self, index: u64, finished: bool) {
+        if index >= MAX_FOLLOWED_CHOICES {
+            return;
+        }
+        let known = self.choices.entry(index).or_insert_with(|| {
+            self.unfinished += 1;
+            false
+        });
+        if finished && !std::mem::replace(known, true) {
+            self.unfinished -= 1;
+        }
+    }
+
+    /// Notes the dialect's own end.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+/// An error as a provider reports it, cleaned of anything like a key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProviderError {
+    /// The HTTP status, or the one named inside an event.
+    pub status: Option<u16>,
+    /// What it says.
+    pub message: String,
+    /// Its `type`.
+    pub kind: Option<String>,
+    /// The member at fault.
+    pub param: Option<String>,
+    /// Its code.
+    pub code: Option<String>,
+    /// The request is too long for this model; another may take it.
+    pub context_length: bool,
+    /// A matter of money at the provider: trying again does not help.
+    pub billing: bool,
+}
+
+impl fmt::Debug for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The message may quote the prompt.
+        f.debug_struct("ProviderError")
+            .field("status", &self.status)
+            .field("kind", &self.kind)
+            .field("code", &self.code)
+            .field("context_length", &self.context_length)
+            .field("billing", &self.billing)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_finished_when_every_choice_seen_is() {
+        let mut progress = StreamProgress::default();
+        assert!(!progress.finished());
+        progress.choice(0, false);
+        progress.choice(1, true);
+        progress.choice(u64::MAX, false);
+        assert!(!progress.finished());
+        progress.choice(0, true);
+        progress.choice(0, false);
+        assert!(progress.finished() && progress.choices() == 2);
+    }
+}
