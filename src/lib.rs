@@ -1,13 +1,17 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
 pub mod catalogue;
+pub mod changes;
 pub mod config;
 pub mod demo;
 pub mod dialects;
 pub mod domain;
+pub mod gateway;
 pub mod ledger;
 pub mod limits;
 pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod upstream;
 pub mod vault;
 pub mod wire;

@@ -89,6 +89,14 @@ impl EgressPolicy {
         is_allowed_ip(ip) || (self.is_listed(host, port) && !is_never_allowed_ip(ip))
     }
 
+    /// Whether a connection to `ip` may be opened for `host` on some port: for a resolver, which is not told the port.
+    /// The port itself was checked with the URL.
+    pub fn permits_on_some_port(&self, host: &str, ip: IpAddr) -> bool {
+        let host = unbracketed(host);
+        let listed = self.allowed.iter().any(|(allowed, _)| allowed.eq_ignore_ascii_case(host));
+        is_allowed_ip(ip) || (listed && !is_never_allowed_ip(ip))
+    }
+
     /// Reads a `base_url` and says whether it may be stored and called.
     pub fn check_url(&self, text: &str) -> Result<UpstreamUrl, EgressError> {
         let (url, written_host) = read(text)?;

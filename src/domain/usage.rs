@@ -41,6 +41,19 @@ impl TokenClass {
         Self::Output,
         Self::OutputAudio,
     ];
+
+    /// The name used by the API and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::CacheRead => "cache_read",
+            Self::CacheWrite => "cache_write",
+            Self::CacheWrite1h => "cache_write_1h",
+            Self::InputAudio => "input_audio",
+            Self::Output => "output",
+            Self::OutputAudio => "output_audio",
+        }
+    }
 }
 
 /// Tokens by class. `reasoning` says how many of `output` were reasoning and has no price of its own.

@@ -1,0 +1,173 @@
+//! The conductor: one request from its body to its answer, the same for chat, completions and embeddings.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{
+    House, Journey,
+    authenticate::Principal,
+    body::{self, GatewayBody},
+    error::GatewayError,
+    forward::{self, Answer, Content},
+    meter::{Charge, Facts, Meter},
+    plan::{Candidate, Planner},
+    relay::Relay,
+    reserve, tags,
+};
+use crate::{
+    catalogue::ServiceTier,
+    domain::{AttemptOutcome, ModelName, Outcome, RequestId},
+    limits::{self, InFlight},
+    wire::{Endpoint, Envelope, read_request},
+};
+
+/// What a request brings with it from its head.
+pub(super) struct Arrival {
+    pub(super) request_id: RequestId,
+    pub(super) arrived: Instant,
+    pub(super) principal: Arc<Principal>,
+    pub(super) in_flight: InFlight,
+}
+
+/// Answers one inference request.
+///
+/// # Errors
+/// Everything in the contract's table.
+pub(super) async fn infer(
+    house: &Arc<House>,
+    endpoint: Endpoint,
+    arrival: Arrival,
+    request: Request<Incoming>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let most = house.settings.limits.max_body_bytes;
+    let (head, incoming) = request.into_parts();
+    body::check_head(&head.headers, most)?;
+    let request_tags = tags::from_headers(&head.headers)?;
+    let bytes = body::collect(incoming, most, house.settings.server.body_idle_timeout).await?;
+    let envelope =
+        Envelope::parse(bytes, house.settings.limits.max_json_depth).map_err(GatewayError::Envelope)?;
+    let view = read_request(endpoint, &envelope).map_err(GatewayError::Envelope)?;
+    let requested = requested_models(&view.model, &view.models)?;
+    let principal = arrival.principal;
+    let prices = house.catalogue.prices.load_full();
+    let planner =
+        Planner { principal: &principal, prices: &prices, health: &house.health, now: Instant::now() };
+    let plan = planner.plan(&requested)?;
+
+    let mut tags = principal.key.tags.clone();
+    tags.extend(request_tags);
+    let facts = Facts {
+        request_id: arrival.request_id,
+        arrived: arrival.arrived,
+        started_at: house.clock.now(),
+        endpoint,
+        tenant: principal.key.tenant,
+        virtual_key: principal.key.id,
+        requested: requested.into_iter().next().ok_or(GatewayError::MissingModel)?,
+        stream: view.stream,
+        tags,
+    };
+    let streams = view.stream;
+    let tier = view.service_tier.as_deref().map_or(Some(ServiceTier::Standard), ServiceTier::from_name);
+    let journey = Journey { endpoint, envelope, view, tier, prices };
+    let first_price = plan.first().and_then(|first| journey.prices.price(&first.model, facts.started_at));
+    let tokens = reserve::most_tokens(&journey, first_price.as_deref());
+    let tokens = limits::check_tokens(&principal.limiters, tokens).map_err(GatewayError::Limited)?;
+    let place = house.recorder.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
+    let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
+    if streams {
+        return stream(house, &principal, journey, plan, meter).await;
+    }
+    // The provider bills a call whether or not its client waits: it runs to its end in a task of its own.
+    let house = Arc::clone(house);
+    let tasks = house.tasks.clone();
+    let task = tasks.spawn(async move { whole(&house, &principal, journey, plan, meter).await });
+    task.await.unwrap_or(Err(GatewayError::Internal))
+}
+
+fn requested_models(model: &Option<String>, models: &[String]) -> Result<Vec<ModelName>, GatewayError> {
+    let parse =
+        |name: &String| ModelName::parse(name).map_err(|_| GatewayError::ModelNotFound(printable(name)));
+    if models.is_empty() {
+        let name = model.as_ref().filter(|name| !name.is_empty()).ok_or(GatewayError::MissingModel)?;
+        return Ok(vec![parse(name)?]);
+    }
+    models.iter().map(parse).collect()
+}
+
+/// A name that may stand in an error: short and visible.
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(80).collect()
+}
+
+async fn stream(
+    house: &Arc<House>,
+    principal: &Principal,
+    journey: Journey,
+    plan: Vec<Candidate>,
+    mut meter: Meter,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let answer = forward::forward(house, principal, &journey, plan, &mut meter);
+    let answer = match house.cut.run_until_cancelled(answer).await {
+        Some(Ok(answer)) => answer,
+        Some(Err(error)) => return Err(failed(meter, error)),
+        None => return Err(GatewayError::Draining),
+    };
+    let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
+    let Content::Stream(opened) = answer.content else { return Err(failed(meter, GatewayError::Internal)) };
+    let relay = Relay::new(house, *opened, 200, meter);
+    head.header(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))
+        .header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+        // nginx and its relatives would hold a stream back until their buffer is full.
+        .header("x-accel-buffering", HeaderValue::from_static("no"))
+        .body(GatewayBody::Relay(Box::new(relay)))
+        .map_err(|_| GatewayError::Internal)
+}
+
+async fn whole(
+    house: &Arc<House>,
+    principal: &Principal,
+    journey: Journey,
+    plan: Vec<Candidate>,
+    mut meter: Meter,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    let answer = forward::forward(house, principal, &journey, plan, &mut meter);
+    let answer = match house.cut.run_until_cancelled(answer).await {
+        Some(Ok(answer)) => answer,
+        Some(Err(error)) => return Err(failed(meter, error)),
+        None => return Err(GatewayError::Draining),
+    };
+    let bytes = match &answer.content {
+        Content::Whole(bytes) => Bytes::clone(bytes),
+        Content::Stream(_) => return Err(failed(meter, GatewayError::Internal)),
+    };
+    meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
+    let head = head_with_cost(&answer, meter);
+    head.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .body(GatewayBody::full(bytes))
+        .map_err(|_| GatewayError::Internal)
+}
+
+fn head_with_cost(answer: &Answer, meter: Meter) -> http::response::Builder {
+    let head = forward::head_of(answer, &meter.facts().request_id.to_string(), meter.attempts());
+    match meter.finish(200, Outcome::Ok) {
+        Some(cost) => head.header("x-keystile-cost-micro-usd", cost.as_micro().to_string()),
+        None => head,
+    }
+}
+
+/// Ends a request that nobody answered, and passes the error on.
+fn failed(meter: Meter, error: GatewayError) -> GatewayError {
+    let outcome = match &error {
+        GatewayError::Upstream { failure, .. } if failure.verdict() == crate::upstream::Verdict::Stop => {
+            Outcome::Rejected
+        }
+        _ => Outcome::UpstreamError,
+    };
+    meter.finish(error.render().status.as_u16(), outcome);
+    error
+}

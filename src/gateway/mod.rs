@@ -1,0 +1,154 @@
+//! The data plane: one hyper service, no framework. A request reads as a sentence:
+//! route → identify → limits → envelope → plan → [ grant → reserve → send → classify ]* → relay → meter.
+//!
+//! When the database is gone, cached keys go on being served and their usage waits in the recorder's queue; keys that
+//! are not cached, and everybody once the queue is full, get 503. Nothing here asks the database for a cached key.
+
+mod authenticate;
+mod body;
+mod error;
+mod forward;
+mod infer;
+mod lists;
+mod meter;
+mod plan;
+mod policy;
+mod relay;
+mod reserve;
+mod route;
+mod stream;
+mod tags;
+mod tap;
+mod upstream_body;
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{authenticate::Authenticator, body::GatewayBody};
+use self::{error::GatewayError, infer::Arrival, route::Route};
+use crate::{
+    catalogue::{Catalogue, PriceBook, ServiceTier},
+    config::Config,
+    domain::{Clock, RequestId},
+    ledger::{Accounts, Recorder},
+    limits,
+    store::Store,
+    telemetry::Metrics,
+    upstream::{Health, Upstream},
+    wire::{Endpoint, Envelope, RequestView},
+};
+
+/// Everything the data plane stands on; composed by `app`.
+pub struct House {
+    /// What the operator decided.
+    pub settings: Arc<Config>,
+    /// For `/health` only.
+    pub store: Store,
+    /// Virtual keys.
+    pub authenticator: Authenticator,
+    /// Caps.
+    pub accounts: Arc<Accounts>,
+    /// Usage records on their way to the database.
+    pub recorder: Recorder,
+    /// Providers and prices.
+    pub catalogue: Arc<Catalogue>,
+    /// The way to the providers.
+    pub upstream: Upstream,
+    /// Which provider keys rest.
+    pub health: Health,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Wall time.
+    pub clock: Clock,
+    /// Calls that outlive their clients; awaited at shutdown.
+    pub tasks: TaskTracker,
+    /// Set when the process is going down and no new request is taken.
+    pub draining: CancellationToken,
+    /// Set when even live requests are cut.
+    pub cut: CancellationToken,
+}
+
+/// One request's own things, once its body was read.
+struct Journey {
+    endpoint: Endpoint,
+    envelope: Envelope,
+    view: RequestView,
+    /// `None` when the tier it asks for has an unknown effect on the price.
+    tier: Option<ServiceTier>,
+    prices: Arc<PriceBook>,
+}
+
+/// The data plane as a service.
+#[derive(Clone)]
+pub struct Gateway(Arc<House>);
+
+impl Gateway {
+    /// Serves from `house`.
+    pub fn new(house: Arc<House>) -> Self {
+        Self(house)
+    }
+
+    /// Answers one request. Never fails: every refusal is an answer, and a panic costs one request only.
+    pub async fn answer(self, request: Request<Incoming>) -> Result<Response<GatewayBody>, Infallible> {
+        let request_id = RequestId::generate();
+        let answered = AssertUnwindSafe(self.dispatch(request_id, request)).catch_unwind().await;
+        let mut response = match answered.unwrap_or(Err(GatewayError::Internal)) {
+            Ok(response) => response,
+            Err(error) => self.refuse(request_id, &error),
+        };
+        let headers = response.headers_mut();
+        if !headers.contains_key("x-request-id") {
+            if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+                headers.insert("x-request-id", id);
+            }
+        }
+        if self.0.draining.is_cancelled() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    async fn dispatch(
+        &self,
+        request_id: RequestId,
+        request: Request<Incoming>,
+    ) -> Result<Response<GatewayBody>, GatewayError> {
+        let house = &self.0;
+        let arrived = Instant::now();
+        let route = route::of(request.method(), request.uri().path())?;
+        if route == Route::Health {
+            return Ok(lists::health(house).await);
+        }
+        let principal = house.authenticator.identify(request.headers()).await?;
+        if house.draining.is_cancelled() {
+            return Err(GatewayError::Draining);
+        }
+        match route {
+            Route::Health => Ok(lists::health(house).await),
+            Route::Models => lists::models(house, &principal),
+            Route::Model(id) => lists::model(house, &principal, &id),
+            Route::Key => lists::key(house, &principal),
+            Route::Infer(endpoint) => {
+                let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::Limited)?;
+                infer::infer(house, endpoint, Arrival { request_id, arrived, principal, in_flight }, request)
+                    .await
+            }
+        }
+    }
+
+    fn refuse(&self, request_id: RequestId, error: &GatewayError) -> Response<GatewayBody> {
+        self.0.metrics.request_refused(error.code());
+        tracing::debug!(%request_id, code = error.code(), "request.refused");
+        let rendered = error.render();
+        let mut response = Response::new(GatewayBody::full(rendered.object.to_json()));
+        *response.status_mut() = rendered.status;
+        *response.headers_mut() = rendered.headers;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}

@@ -1,0 +1,240 @@
+//! A committed stream, polled by the response body itself: no task, no channel. A slow client slows only its own
+//! upstream; a client that leaves drops this body, which drops the upstream call and settles an estimate.
+//!
+//! The record is handed over before the client sees the end: `[DONE]` is held until then.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Body;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{
+    House,
+    meter::{Charge, Meter},
+    stream::Opened,
+    tap::{Step, Tap},
+};
+use crate::{
+    domain::{AttemptOutcome, Outcome},
+    wire::ErrorObject,
+};
+
+/// A comment that both official SDKs ignore.
+const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the provider\n\n");
+/// How long the provider may take to end its body after `[DONE]`; then the connection is not used again.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Why a stream is cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// The provider broke off or ended too soon.
+    Broken,
+    /// The provider went silent, or everything took too long.
+    Stalled,
+    /// This process is going down.
+    Shutdown,
+}
+
+impl Cut {
+    fn event(self) -> Bytes {
+        let (code, message) = match self {
+            Self::Broken => {
+                ("upstream_error", "the provider's stream broke off; what came before is incomplete")
+            }
+            Self::Stalled => {
+                ("upstream_timeout", "the provider's stream went silent; what came before is incomplete")
+            }
+            Self::Shutdown => ("stream_cut", "this gateway is going down; what came before is incomplete"),
+        };
+        ErrorObject {
+            message: message.into(),
+            kind: "server_error".into(),
+            param: None,
+            code: Some(code.into()),
+            provider: None,
+            provider_status: None,
+        }
+        .to_event()
+    }
+
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Broken => Outcome::UpstreamError,
+            Self::Stalled => Outcome::CutDeadline,
+            Self::Shutdown => Outcome::CutShutdown,
+        }
+    }
+}
+
+/// The body of a streamed answer.
+pub struct Relay {
+    queue: VecDeque<Bytes>,
+    upstream: Option<reqwest::Body>,
+    tap: Tap,
+    meter: Option<Meter>,
+    status: u16,
+    idle: Duration,
+    heartbeat_after: Duration,
+    deadline: Instant,
+    heard: Instant,
+    said: Instant,
+    timer: Pin<Box<Sleep>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Relay {
+    pub(super) fn new(house: &Arc<House>, opened: Opened, status: u16, mut meter: Meter) -> Self {
+        meter.committed(status);
+        let Opened { prelude, body, tap, idle, deadline } = opened;
+        let now = Instant::now();
+        let heartbeat_after = house.settings.upstream.heartbeat_after;
+        let first_alarm = deadline.min(now + idle).min(now + heartbeat_after);
+        Self {
+            queue: prelude,
+            upstream: Some(body),
+            tap,
+            meter: Some(meter),
+            status,
+            idle,
+            heartbeat_after,
+            deadline,
+            heard: now,
+            said: now,
+            timer: Box::pin(tokio::time::sleep_until(first_alarm)),
+            cut: Box::pin(house.cut.clone().cancelled_owned()),
+        }
+    }
+
+    /// The next bytes for the client; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.queue.pop_front() {
+                self.said = Instant::now();
+                return Poll::Ready(Some(bytes));
+            }
+            if self.meter.is_none() {
+                return self.poll_linger(cx);
+            }
+            if self.read_frames() {
+                continue;
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+            match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.heard = Instant::now();
+                    if let Ok(data) = frame.into_data() {
+                        self.tap.push(data);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => self.end(None, Some(Cut::Broken)),
+                Poll::Ready(None) => self.upstream_ended(),
+                Poll::Pending => {
+                    if self.cut.as_mut().poll(cx).is_ready() {
+                        self.end(None, Some(Cut::Shutdown));
+                        continue;
+                    }
+                    ready!(self.timer.as_mut().poll(cx));
+                    self.alarm();
+                }
+            }
+        }
+    }
+
+    /// Takes whole frames from the tap. Answers whether anything happened.
+    fn read_frames(&mut self) -> bool {
+        let mut progress = false;
+        while let Some(meter) = &mut self.meter {
+            match self.tap.next(meter) {
+                Ok(None) => break,
+                Ok(Some(Step::Pass { frame, .. })) => self.queue.push_back(frame),
+                Ok(Some(Step::Hidden)) => {}
+                Ok(Some(Step::Error { frame, error })) => {
+                    self.queue.push_back(frame);
+                    self.tap.note_error(error);
+                }
+                Ok(Some(Step::Done(frame))) => {
+                    if self.tap.is_finished() {
+                        self.end(Some(frame), None);
+                    } else {
+                        self.end(None, Some(Cut::Broken));
+                    }
+                }
+                Err(_) => self.end(None, Some(Cut::Broken)),
+            }
+            progress = true;
+        }
+        progress
+    }
+
+    fn upstream_ended(&mut self) {
+        self.upstream = None;
+        let rest = self.tap.rest();
+        if self.tap.is_finished() {
+            // Only `[DONE]` is missing: the stream passes as it came.
+            self.end((!rest.is_empty()).then_some(rest), None);
+        } else {
+            self.end(None, Some(Cut::Broken));
+        }
+    }
+
+    fn alarm(&mut self) {
+        let now = Instant::now();
+        if now >= self.deadline || now >= self.heard + self.idle {
+            self.end(None, Some(Cut::Stalled));
+            return;
+        }
+        if now >= self.said + self.heartbeat_after {
+            self.queue.push_back(HEARTBEAT);
+            self.said = now;
+        }
+        let next = self.deadline.min(self.heard + self.idle).min(self.said + self.heartbeat_after);
+        self.timer.as_mut().reset(next);
+    }
+
+    /// Ends the request, once: the record first, then what the client sees of the end.
+    fn end(&mut self, last: Option<Bytes>, cut: Option<Cut>) {
+        let Some(mut meter) = self.meter.take() else { return };
+        let reported_error = self.tap.has_error();
+        let (attempt, outcome) = match cut {
+            None if reported_error => (AttemptOutcome::Broken, Outcome::UpstreamError),
+            None => (AttemptOutcome::Ok, Outcome::Ok),
+            Some(cut) => (AttemptOutcome::Broken, cut.outcome()),
+        };
+        meter.end_attempt(attempt, Charge::Used);
+        meter.finish(self.status, outcome);
+        self.queue.extend(last);
+        if let Some(cut) = cut {
+            self.upstream = None;
+            // A provider that reported its own end has said it already.
+            if !(reported_error && matches!(cut, Cut::Broken)) {
+                self.queue.push_back(cut.event());
+            }
+        }
+        self.timer.as_mut().reset(Instant::now() + LINGER);
+    }
+
+    /// After the end: waits a moment for the provider to end its body, so that the connection can be used again.
+    /// Whatever still comes is dropped.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while let Some(upstream) = &mut self.upstream {
+            match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => self.upstream = None,
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    self.upstream = None;
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}

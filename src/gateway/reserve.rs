@@ -1,0 +1,185 @@
+//! Before each attempt: is the price known, does the worst case fit every cap, and which output limit is sent.
+
+use std::sync::Arc;
+
+use super::{Journey, authenticate::Principal, error::GatewayError, plan::Candidate};
+use crate::{
+    catalogue::ModelPrice,
+    domain::{NanoUsd, Timestamp, TokenClass},
+    ledger::{self, Accounts, Ask, Reservation, Sizes, WorstCase},
+    wire::{Endpoint, UsageBounds},
+};
+
+/// A clamp below this many tokens would be of no use to anybody.
+const LEAST_OUTPUT: u64 = 256;
+/// What a clamp goes up to where neither the model's maximum nor its context window is known.
+const MOST_UNKNOWN_OUTPUT: u64 = 131_072;
+/// Context window that is assumed when it is unknown.
+const UNKNOWN_CONTEXT: u64 = 10_000_000;
+
+/// What was set aside for one attempt.
+pub(super) struct Reserved {
+    pub(super) reservation: Reservation,
+    /// The output limit that the gateway puts into the request; `None` leaves the request as it is.
+    pub(super) output_limit: Option<u64>,
+    pub(super) bounds: UsageBounds,
+    pub(super) input_estimate: u64,
+}
+
+/// What decides how much one attempt may cost at most.
+struct Demand<'a> {
+    worst: WorstCase,
+    price: &'a ModelPrice,
+    client_limit: Option<u64>,
+    model_limit: Option<u64>,
+    /// The largest output that a clamp may choose.
+    ceiling: u64,
+}
+
+impl Demand<'_> {
+    fn cost(&self, output: u64) -> NanoUsd {
+        self.worst.cost(self.price, output)
+    }
+
+    /// The output limit that fits into `left`, and what it may cost; else the least that would have to fit.
+    fn fit(&self, left: Option<NanoUsd>) -> Result<(Option<u64>, NanoUsd), NanoUsd> {
+        if let Some(limit) = self.client_limit {
+            let need = self.cost(limit.min(self.model_limit.unwrap_or(limit)));
+            return if left.is_none_or(|left| need <= left) { Ok((None, need)) } else { Err(need) };
+        }
+        let Some(left) = left else {
+            return Ok((None, self.cost(self.model_limit.unwrap_or(0))));
+        };
+        if let Some(limit) = self.model_limit {
+            let need = self.cost(limit);
+            if need <= left {
+                return Ok((None, need));
+            }
+        }
+        match self.worst.largest_output(self.price, left) {
+            Some(output) if output >= LEAST_OUTPUT => {
+                let output = output.min(self.ceiling);
+                Ok((Some(output), self.cost(output)))
+            }
+            _ => Err(self.cost(LEAST_OUTPUT)),
+        }
+    }
+}
+
+/// Refuses what a capped key may not ask for because its price cannot be bounded.
+fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayError> {
+    let view = &journey.view;
+    let refuse = |param: &'static str, why: &str| {
+        let message = format!(
+            "`{param}` {why}, and this virtual key has a spend cap; leave it out, or use a key without a cap"
+        );
+        Err(GatewayError::InvalidRequest { param: Some(param), message })
+    };
+    if let Some(field) = view.unpriceable {
+        return refuse(field, "changes the price in a way that is not in the price list");
+    }
+    if !journey.tier.is_some_and(|tier| price.supports(tier)) {
+        return refuse("service_tier", "has no known price for this model");
+    }
+    if view.audio_output && !price.rates.has(TokenClass::OutputAudio) {
+        return refuse("modalities", "asks for audio, whose price is unknown for this model");
+    }
+    if view.audio_inputs > 0 && !price.rates.has(TokenClass::InputAudio) {
+        return refuse("messages", "contain audio, whose price is unknown for this model");
+    }
+    Ok(())
+}
+
+/// How large the request is, as far as it decides what it may cost.
+fn sizes(journey: &Journey) -> Sizes {
+    let view = &journey.view;
+    Sizes {
+        body_bytes: journey.envelope.len() as u64,
+        messages: view.messages,
+        images: view.images,
+        files: view.files,
+        audio_inputs: view.audio_inputs,
+        audio_output: view.audio_output,
+        tools: view.tools,
+        hour_cache: false,
+        choices: view.choices,
+    }
+}
+
+fn client_limit(journey: &Journey) -> Option<u64> {
+    match journey.endpoint {
+        Endpoint::Embeddings => Some(0),
+        Endpoint::ChatCompletions | Endpoint::Completions => journey.view.output_limit,
+    }
+}
+
+/// The most tokens that a request is taken to use, for the token limits; corrected when it is known.
+pub(super) fn most_tokens(journey: &Journey, price: Option<&ModelPrice>) -> u64 {
+    let output = client_limit(journey).or(price.and_then(|price| price.max_output_tokens)).unwrap_or(0);
+    ledger::input_bound(&sizes(journey), price)
+        .saturating_add(output.saturating_mul(journey.view.choices.max(1)))
+}
+
+/// Sets aside what `candidate` may cost at most, in every cap in scope or in none.
+///
+/// # Errors
+/// 402 when a cap leaves no room, 403 when a cap is set and no price is known, 400 when a field cannot be priced.
+pub(super) fn reserve(
+    accounts: &Arc<Accounts>,
+    principal: &Principal,
+    journey: &Journey,
+    candidate: &Candidate,
+    price: Option<&ModelPrice>,
+    at: Timestamp,
+) -> Result<Reserved, GatewayError> {
+    let sizes = sizes(journey);
+    let input_estimate = ledger::estimated_tokens(sizes.body_bytes).min(ledger::input_bound(&sizes, price));
+    let choices = sizes.choices.max(1);
+    let client_limit = client_limit(journey);
+    let Some(price) = price else {
+        if principal.is_capped() {
+            return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
+        }
+        let ask = Ask { scopes: &principal.scopes, at, fit: &|_| Ok(NanoUsd::ZERO) };
+        let reservation = accounts.reserve(ask).map_err(GatewayError::Capped)?;
+        let bounds = bounds(journey, None, client_limit, choices);
+        return Ok(Reserved { reservation, output_limit: None, bounds, input_estimate });
+    };
+    if principal.is_capped() {
+        check_priceable(journey, price)?;
+    }
+    let demand = Demand {
+        worst: WorstCase::new(&sizes, Some(price), journey.tier.unwrap_or_default()),
+        price,
+        client_limit,
+        model_limit: price.max_output_tokens,
+        ceiling: price.max_output_tokens.or(price.context_window).unwrap_or(MOST_UNKNOWN_OUTPUT),
+    };
+    let chosen = std::cell::Cell::new(None);
+    let fit = |left: Option<NanoUsd>| {
+        let (limit, need) = demand.fit(left)?;
+        chosen.set(limit);
+        Ok(need)
+    };
+    let reservation =
+        accounts.reserve(Ask { scopes: &principal.scopes, at, fit: &fit }).map_err(GatewayError::Capped)?;
+    let output_limit = chosen.get();
+    let bounds = bounds(journey, Some(price), output_limit.or(client_limit), choices);
+    Ok(Reserved { reservation, output_limit, bounds, input_estimate })
+}
+
+/// The most that a provider's figures can say and still be true. A batch of prompts or of texts to embed may exceed
+/// the context window, which holds for each of them.
+fn bounds(journey: &Journey, price: Option<&ModelPrice>, limit: Option<u64>, choices: u64) -> UsageBounds {
+    let window = price
+        .and_then(|price| price.context_window)
+        .filter(|_| journey.endpoint == Endpoint::ChatCompletions);
+    let input = window.unwrap_or(UNKNOWN_CONTEXT);
+    let most_output = limit.unwrap_or(input).saturating_mul(choices);
+    UsageBounds {
+        context_window: input,
+        output_limit: limit.map(|_| most_output),
+        worst_input: input.min(ledger::input_bound(&sizes(journey), price)),
+        worst_output: most_output,
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading a stream on the side: bytes are cut into frames, each frame is looked at once, and all but the gateway's
+//! own usage chunk go on as they came.
+
+use bytes::Bytes;
+
+use super::{meter::Meter, stream::Reading};
+use crate::{
+    catalogue::ServiceTier,
+    dialects::{ProviderError, StreamProgress},
+    wire::{ErrorObject, EventReader, FrameTooLarge, Framer, scrub},
+};
+
+/// What to do with one frame.
+pub(super) enum Step {
+    /// To the client, untouched.
+    Pass {
+        frame: Bytes,
+        /// Whether it carries content or a finish reason.
+        meaningful: bool,
+    },
+    /// The usage that only the gateway asked for.
+    Hidden,
+    /// An error event, cleaned.
+    Error { frame: Bytes, error: ProviderError },
+    /// `[DONE]`.
+    Done(Bytes),
+}
+
+/// One stream's reader.
+pub(super) struct Tap {
+    reading: Reading,
+    framer: Framer,
+    events: EventReader,
+    progress: StreamProgress,
+    error: Option<ProviderError>,
+    done: Option<Bytes>,
+}
+
+impl Tap {
+    pub(super) fn new(reading: Reading) -> Self {
+        let framer = Framer::new(reading.most_event_bytes);
+        Self {
+            reading,
+            framer,
+            events: EventReader::default(),
+            progress: StreamProgress::default(),
+            error: None,
+            done: None,
+        }
+    }
+
+    /// More bytes from the provider.
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        self.framer.push(chunk);
+    }
+
+    /// The next whole frame, read; figures and text go to the attempt under way.
+    pub(super) fn next(&mut self, meter: &mut Meter) -> Result<Option<Step>, FrameTooLarge> {
+        if let Some(done) = self.done.take() {
+            return Ok(Some(Step::Done(done)));
+        }
+        let Some(frame) = self.framer.next_frame()? else { return Ok(None) };
+        let Some(event) = self.events.read(&frame) else {
+            return Ok(Some(Step::Pass { frame, meaningful: false }));
+        };
+        let Reading { dialect, endpoint, quirks, hide_usage, .. } = &self.reading;
+        let facts = dialect.read_event(*endpoint, quirks, &mut self.progress, &event);
+        if let Some(live) = meter.live() {
+            if let Some(figures) = &facts.figures {
+                live.figures.merge_max(figures);
+            }
+            if let Some(tier) = &facts.service_tier {
+                live.tier = ServiceTier::from_name(tier).unwrap_or(live.tier);
+            }
+            live.text_bytes = live.text_bytes.saturating_add(facts.text_bytes);
+        }
+        if facts.done {
+            return Ok(Some(Step::Done(frame)));
+        }
+        if let Some(error) = facts.error {
+            let frame = if scrub(&event.data) == event.data { frame } else { cleaned(&error) };
+            return Ok(Some(Step::Error { frame, error }));
+        }
+        if facts.usage_only && *hide_usage {
+            return Ok(Some(Step::Hidden));
+        }
+        Ok(Some(Step::Pass { frame, meaningful: facts.meaningful }))
+    }
+
+    /// Keeps an error event that has gone to the client, for the end.
+    pub(super) fn note_error(&mut self, error: ProviderError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Gives `[DONE]` back, to be read again as the next step.
+    pub(super) fn hold_done(&mut self, frame: Bytes) {
+        self.done = Some(frame);
+    }
+
+    /// Whether an error event has gone to the client.
+    pub(super) fn has_error(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Whether the provider finished what it had to say.
+    pub(super) fn is_finished(&self) -> bool {
+        self.progress.finished()
+    }
+
+    /// What is left when the provider's bytes end in the middle of a frame.
+    pub(super) fn rest(&mut self) -> Bytes {
+        std::mem::replace(&mut self.framer, Framer::new(self.reading.most_event_bytes)).into_rest()
+    }
+}
+
+/// An error event without what was like a key in it.
+fn cleaned(error: &ProviderError) -> Bytes {
+    ErrorObject {
+        message: error.message.clone(),
+        kind: error.kind.clone().unwrap_or_else(|| "server_error".into()),
+        param: error.param.clone(),
+        code: error.code.clone(),
+        provider: None,
+        provider_status: error.status,
+    }
+    .to_event()
+}

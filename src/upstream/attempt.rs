@@ -1,0 +1,139 @@
+//! One try of one candidate: open the key, build the request, send it, wait for the head, wipe the key.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+};
+use reqwest::{Client, Method, Request, Url};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::{Failure, SentMark, sent::MarkedBody};
+use crate::{
+    catalogue::AuthStyle,
+    dialects::UpstreamRequest,
+    domain::{DispatchGrant, ProviderSecret, egress::EgressPolicy},
+    vault::{SealedRow, Vault},
+};
+
+const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("keystile/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Where an attempt goes and with which sealed key.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Base URL without a trailing slash.
+    pub base_url: &'a str,
+    /// How the provider wants its key.
+    pub auth: &'a AuthStyle,
+    /// The sealed key.
+    pub sealed: SealedRow<'a>,
+}
+
+/// One request to a provider.
+pub struct Call<'a> {
+    /// The permission to open the key.
+    pub grant: DispatchGrant,
+    /// Where to.
+    pub target: Target<'a>,
+    /// What the dialect made.
+    pub request: UpstreamRequest,
+    /// How long the head may take.
+    pub first_byte: Duration,
+    /// When everything must be over.
+    pub deadline: Instant,
+    /// Set when sending begins.
+    pub sent: SentMark,
+}
+
+/// Sends attempts.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client,
+    vault: Arc<Vault>,
+    policy: Arc<EgressPolicy>,
+}
+
+impl Upstream {
+    /// From the one client, the vault, and the policy on addresses.
+    pub fn new(client: Client, vault: Arc<Vault>, policy: Arc<EgressPolicy>) -> Self {
+        Self { client, vault, policy }
+    }
+
+    /// Sends one request and waits for the answer's head.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether anything was sent. Error statuses are answers here, not failures.
+    pub async fn send(&self, call: Call<'_>) -> Result<Response<reqwest::Body>, Failure> {
+        let Call { grant, target, request, first_byte, deadline, sent } = call;
+        // The connector asks no resolver about literal addresses, and knows no ports: both are checked here.
+        self.policy
+            .check_url(target.base_url)
+            .map_err(|_| Failure::Unusable("the provider key's `base_url` may not be called"))?;
+        let url = Url::parse(&format!("{}{}", target.base_url, request.path))
+            .map_err(|_| Failure::Unusable("the provider key's `base_url` is unreadable"))?;
+        let mut outgoing = Request::new(Method::POST, url);
+        *outgoing.headers_mut() = self.headers(grant, &target, &request)?;
+        *outgoing.body_mut() =
+            Some(reqwest::Body::wrap(MarkedBody { bytes: Some(request.body), mark: sent.clone() }));
+
+        let until = deadline.min(Instant::now() + first_byte);
+        match timeout_at(until, self.client.execute(outgoing)).await {
+            Ok(Ok(response)) => Ok(response.into()),
+            Ok(Err(error)) if !sent.is_set() => Err(Failure::NotSent { timed_out: error.is_timeout() }),
+            Ok(Err(_)) => Err(Failure::Ambiguous("the provider closed the connection before it answered")),
+            Err(_) if !sent.is_set() => Err(Failure::NotSent { timed_out: true }),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+
+    fn headers(
+        &self,
+        grant: DispatchGrant,
+        target: &Target<'_>,
+        request: &UpstreamRequest,
+    ) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ACCEPT, JSON);
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
+        headers.insert(USER_AGENT, OURSELVES);
+        for (name, value) in &request.headers {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| Failure::Unusable("a header is unreadable"))?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let secret = self.vault.open_provider_key(&grant, &target.sealed).map_err(|error| {
+            tracing::error!(provider_key = %grant.provider_key(), reason = %error, "vault.open_failed");
+            Failure::Unusable("the stored provider key cannot be opened")
+        })?;
+        if !secret.is_empty() {
+            let (name, value) = credential(target.auth, &secret)
+                .ok_or(Failure::Unusable("the stored provider key cannot be put in a header"))?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// The header that carries the key. Its bytes are wiped when the last holder, the HTTP client, lets go of them.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the line that writes the provider key into its header"
+)]
+fn credential(auth: &AuthStyle, secret: &ProviderSecret) -> Option<(HeaderName, HeaderValue)> {
+    let (name, prefix) = match auth {
+        AuthStyle::Bearer => (AUTHORIZATION, b"Bearer ".as_slice()),
+        AuthStyle::Header(name) => (HeaderName::from_bytes(name.as_bytes()).ok()?, b"".as_slice()),
+    };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.expose_secret().len()));
+    bytes.extend_from_slice(prefix);
+    bytes.extend_from_slice(secret.expose_secret());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
