@@ -125,6 +125,10 @@ impl Metrics {
         let all = &mut registry;
         let connections: Family<PlaneLabels, Gauge> =
             register(all, "connections", "Open connections, by listener", Family::default());
+        // Each in a statement of its own: the lock that `get_or_create` hands out lives to the statement's end, and the
+        // second would wait for the first for ever.
+        let data_connections = connections.get_or_create(&PlaneLabels { plane: "data" }).clone();
+        let admin_connections = connections.get_or_create(&PlaneLabels { plane: "admin" }).clone();
         Self {
             providers: Names::new(providers, "custom"),
             models: Names::new(models, "other"),
@@ -174,8 +178,8 @@ impl Metrics {
                 "Requests that have begun and not ended",
                 Gauge::default(),
             ),
-            data_connections: connections.get_or_create(&PlaneLabels { plane: "data" }).clone(),
-            admin_connections: connections.get_or_create(&PlaneLabels { plane: "admin" }).clone(),
+            data_connections,
+            admin_connections,
             reserved_nano_usd: register(
                 all,
                 "reserved_nano_usd",
