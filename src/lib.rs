@@ -2,6 +2,8 @@
 
 pub mod catalogue;
 pub mod config;
+pub mod control;
 pub mod domain;
 pub mod ledger;
 pub mod store;
+pub mod vault;
