@@ -6,4 +6,5 @@ pub mod control;
 pub mod domain;
 pub mod ledger;
 pub mod store;
+pub mod telemetry;
 pub mod vault;

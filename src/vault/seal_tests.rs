@@ -1,0 +1,311 @@
+use fernet::Fernet;
+
+use super::*;
+use crate::{
+    config::{MasterKeyText, SecretText},
+    domain::{ModelRef, Timestamp},
+};
+
+const SPEC_KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
+const SPEC_TOKEN: &str =
+    "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
+const ORIGIN: &str = "https://api.openai.com";
+
+struct House {
+    keys: Vec<MasterKeyText>,
+    vault: Vault,
+    tenant: TenantId,
+    key: ProviderKeyId,
+}
+
+impl House {
+    fn new() -> Self {
+        Self::at(Timestamp::parse("2026-11-21").unwrap())
+    }
+
+    fn at(moment: Timestamp) -> Self {
+        let keys = vec![KeyRing::generate()];
+        let vault = Vault::new(KeyRing::from_texts(&keys).unwrap(), Clock::manual(moment));
+        Self { keys, vault, tenant: TenantId::generate(), key: ProviderKeyId::generate() }
+    }
+
+    fn seal(&self, text: &str) -> String {
+        self.vault.seal_provider_key(self.tenant, self.key, "openai", ORIGIN, &secret(text))
+    }
+
+    fn row<'a>(&self, sealed: &'a str) -> SealedRow<'a> {
+        SealedRow { tenant: self.tenant, key: self.key, provider: "openai", origin: ORIGIN, sealed }
+    }
+
+    fn grant(&self) -> DispatchGrant {
+        grant(self.tenant, self.key, "openai/gpt-5.4-mini")
+    }
+
+    fn open(&self, sealed: &str) -> Result<ProviderSecret, OpenError> {
+        self.vault.open_provider_key(&self.grant(), &self.row(sealed))
+    }
+}
+
+fn secret(text: &str) -> ProviderSecret {
+    ProviderSecret::new(Zeroizing::new(text.as_bytes().to_vec()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "these tests stand in for the policy gate")]
+fn grant(tenant: TenantId, key: ProviderKeyId, model: &str) -> DispatchGrant {
+    DispatchGrant::issue(tenant, key, ModelRef::parse(model).unwrap())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test compares what came out")]
+fn text(secret: &ProviderSecret) -> &str {
+    std::str::from_utf8(secret.expose_secret()).unwrap()
+}
+
+fn mismatch(field: &'static str) -> OpenError {
+    OpenError::Mismatch { field }
+}
+
+#[test]
+fn a_sealed_key_opens_for_its_own_row() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let mut parts = sealed.split('.');
+    assert_eq!(parts.next(), Some("v1"));
+    assert_eq!(parts.next(), Some(house.vault.ring().primary()));
+    assert!(parts.next().unwrap().starts_with("gAAAAA"));
+    assert!(!sealed.contains("canary"));
+    assert_eq!(text(&house.open(&sealed).unwrap()), "sk-canary");
+    assert_ne!(sealed, house.seal("sk-canary"), "no two seals are alike");
+}
+
+#[test]
+fn an_empty_secret_seals_and_opens() {
+    let house = House::new();
+    assert!(house.open(&house.seal("")).unwrap().is_empty());
+}
+
+#[test]
+fn a_moved_ciphertext_does_not_open() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let row = house.row(&sealed);
+    let (other_tenant, other_key) = (TenantId::generate(), ProviderKeyId::generate());
+    let cases = [
+        ("tenant", SealedRow { tenant: other_tenant, ..row }, grant(other_tenant, house.key, "openai/m")),
+        ("key", SealedRow { key: other_key, ..row }, grant(house.tenant, other_key, "openai/m")),
+        ("provider", SealedRow { provider: "evil", ..row }, grant(house.tenant, house.key, "evil/m")),
+        ("origin", SealedRow { origin: "https://evil.example", ..row }, house.grant()),
+        ("origin", SealedRow { origin: "http://api.openai.com", ..row }, house.grant()),
+    ];
+    for (field, row, grant) in cases {
+        assert_eq!(house.vault.open_provider_key(&grant, &row).unwrap_err(), mismatch(field));
+        assert_eq!(house.vault.reseal_provider_key(&row).unwrap_err(), mismatch(field));
+    }
+}
+
+#[test]
+fn a_grant_for_something_else_does_not_open() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let cases = [
+        ("tenant", grant(TenantId::generate(), house.key, "openai/m")),
+        ("key", grant(house.tenant, ProviderKeyId::generate(), "openai/m")),
+        ("provider", grant(house.tenant, house.key, "openaiz/m")),
+    ];
+    for (field, grant) in cases {
+        assert_eq!(house.vault.open_provider_key(&grant, &house.row(&sealed)).unwrap_err(), mismatch(field));
+    }
+}
+
+#[test]
+fn every_single_character_change_of_a_sealed_text_fails() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    for place in 0..sealed.len() {
+        for replacement in *b"A0a_-=.+/ \n~" {
+            let mut bytes = sealed.clone().into_bytes();
+            if bytes[place] == replacement {
+                continue;
+            }
+            bytes[place] = replacement;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(house.open(&changed).is_err(), "{place} {}", char::from(replacement));
+            assert!(house.vault.check(&changed).is_err(), "{place} {}", char::from(replacement));
+        }
+    }
+}
+
+#[test]
+fn cut_and_padded_spellings_are_malformed() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let plain = sealed.trim_end_matches('=');
+    for length in 0..plain.len() {
+        assert!(house.open(&sealed[..length]).is_err(), "{length}");
+    }
+    for spelling in [format!("{plain}==="), format!("{sealed}="), format!(" {sealed}"), format!("{sealed}\n")]
+    {
+        assert_eq!(house.open(&spelling).unwrap_err(), OpenError::Malformed);
+    }
+    for stored in
+        ["", "sk-plaintext", "v1", "v1..", "v1.0000000g.gAAAAA==", &sealed.replace("v1.", "v2."), SPEC_TOKEN]
+    {
+        assert_eq!(
+            house.open(stored).unwrap_err(),
+            OpenError::Malformed,
+            "a malformed value is never a value"
+        );
+    }
+}
+
+#[test]
+fn clocks_never_lock_a_key_out() {
+    for moment in ["1970-01-01", "1985-10-26", "2026-11-21", "2200-01-01", "9999-12-31"] {
+        let house = House::at(Timestamp::parse(moment).unwrap());
+        let sealed = house.seal("sk-canary");
+        let elsewhen = Vault::new(
+            KeyRing::from_texts(&house.keys).unwrap(),
+            Clock::manual(Timestamp::parse("2001-01-01").unwrap()),
+        );
+        let opened = elsewhen.open_provider_key(&house.grant(), &house.row(&sealed)).unwrap();
+        assert_eq!(text(&opened), "sk-canary", "{moment}");
+    }
+    for millis in [i64::MIN, -1, i64::MAX] {
+        let house = House::at(Timestamp::from_millis(millis));
+        assert!(house.open(&house.seal("sk-canary")).is_ok(), "{millis}");
+    }
+}
+
+#[test]
+fn another_master_key_is_asked_for_by_its_id() {
+    let (house, other) = (House::new(), House::new());
+    let sealed = house.seal("sk-canary");
+    let kid = house.vault.ring().primary().to_owned();
+    let refused = other.vault.open_provider_key(&house.grant(), &house.row(&sealed)).unwrap_err();
+    assert_eq!(refused, OpenError::UnknownMasterKey { kid: kid.clone() });
+    assert_eq!(other.vault.check(&sealed).unwrap_err(), OpenError::UnknownMasterKey { kid });
+    let own = other.vault.ring().primary();
+    let relabelled = sealed.replace(house.vault.ring().primary(), own);
+    assert_eq!(other.vault.check(&relabelled).unwrap_err(), OpenError::Broken, "no other key is tried");
+}
+
+#[test]
+fn a_new_master_key_takes_over_row_by_row() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let keys = [KeyRing::generate(), house.keys[0].clone()];
+    let both = Vault::new(KeyRing::from_texts(&keys).unwrap(), Clock::manual(Timestamp::from_millis(0)));
+    assert!(house.vault.is_current(&sealed));
+    assert!(!both.is_current(&sealed));
+    let again = both.reseal_provider_key(&house.row(&sealed)).unwrap();
+    assert!(both.is_current(&again));
+    let new = Vault::new(KeyRing::from_texts(&keys[..1]).unwrap(), Clock::manual(Timestamp::from_millis(0)));
+    assert_eq!(text(&new.open_provider_key(&house.grant(), &house.row(&again)).unwrap()), "sk-canary");
+    assert!(new.check(&sealed).is_err());
+}
+
+#[test]
+fn a_house_secret_opens_under_its_own_name_only() {
+    let house = House::new();
+    let pepper = HouseSecret::generate();
+    let sealed = house.vault.seal_house(HouseSecretName::Pepper, &pepper);
+    let opened = house.vault.open_house(HouseSecretName::Pepper, &sealed).unwrap();
+    assert_eq!(opened.key_bytes(), pepper.key_bytes());
+    assert_eq!(house.vault.open_house(HouseSecretName::AuditKey, &sealed).unwrap_err(), mismatch("name"));
+    assert_eq!(house.open(&sealed).unwrap_err(), mismatch("purpose"));
+    let provider_key = house.seal("12345678901234567890123456789012");
+    let refused = house.vault.open_house(HouseSecretName::Pepper, &provider_key).unwrap_err();
+    assert_eq!(refused, mismatch("purpose"));
+    assert!(house.vault.check(&sealed).is_ok());
+    assert!(house.vault.check(&provider_key).is_ok());
+}
+
+#[test]
+fn a_token_without_a_record_is_broken() {
+    let key = SecretText(Zeroizing::new(SPEC_KEY.into()));
+    let vault = Vault::new(KeyRing::from_texts(&[key]).unwrap(), Clock::system());
+    let sealed = format!("v1.{}.{SPEC_TOKEN}", vault.ring().primary());
+    assert_eq!(*vault.decrypt(&sealed).unwrap(), b"hello");
+    assert_eq!(vault.check(&sealed).unwrap_err(), OpenError::Broken);
+}
+
+#[test]
+fn nothing_of_a_vault_prints_a_secret() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let printed = format!(
+        "{:?} {:?} {:?} {:?}",
+        house.vault,
+        house.row(&sealed),
+        house.open(&sealed).unwrap(),
+        HouseSecret::generate()
+    );
+    assert!(
+        !printed.contains("canary") && !printed.contains(&sealed) && !printed.contains(&**house.keys[0].0)
+    );
+}
+
+/// Pins what the crate does, by the vectors of the Fernet specification: an upgrade that changes it is noticed here.
+mod fernet_specification {
+    use super::*;
+
+    const NOW: u64 = 499_162_801; // 1985-10-26T01:20:01-07:00
+
+    fn spec() -> Fernet {
+        Fernet::new(SPEC_KEY).unwrap()
+    }
+
+    #[test]
+    fn generate_and_verify() {
+        assert_eq!(spec().decrypt_at_time(SPEC_TOKEN, Some(60), NOW).unwrap(), b"hello");
+        assert_eq!(spec().decrypt_at_time(SPEC_TOKEN, None, AFTER_ALL_TOKENS).unwrap(), b"hello");
+        // Version, time, IV, one block, MAC: the layout of a token made now is that of the specification.
+        let made = URL_SAFE.decode(spec().encrypt_at_time(b"hello", NOW - 1)).unwrap();
+        let given = URL_SAFE.decode(SPEC_TOKEN).unwrap();
+        assert_eq!((made.len(), &made[..9]), (given.len(), &given[..9]));
+    }
+
+    #[test]
+    fn invalid_tokens_stay_invalid_without_a_clock() {
+        for (name, token) in [
+            (
+                "incorrect mac",
+                "gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPAl1-szkFVzXTuGb4hR8AKtwcaX1YdykQUFBQUFBQUFBQQ==",
+            ),
+            ("too short", "gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPA=="),
+            (
+                "invalid base64",
+                "%%%%%%%%%%%%%AECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPAl1-szkFVzXTuGb4hR8AKtwcaX1YdykRtfsH-p1YsUD2Q==",
+            ),
+            (
+                "payload size",
+                "gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPOm73QeoCk9uGib28Xe5vz6oxq5nmxbx_v7mrfyudzUm",
+            ),
+            (
+                "payload padding",
+                "gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0ODz4LEpdELGQAad7aNEHbf-JkLPIpuiYRLQ3RtXatOYREu2FWke6CnJNYIbkuKNqOhw==",
+            ),
+            (
+                "incorrect iv",
+                "gAAAAAAdwJ6xBQECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPAkLhFLHpGtDBRLRTZeUfWgHSv49TF2AUEZ1TIvcZjK1zQ==",
+            ),
+        ] {
+            assert!(spec().decrypt_at_time(token, None, AFTER_ALL_TOKENS).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn time_refuses_only_where_it_is_asked() {
+        let future = "gAAAAAAdwStRAAECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPAnja1xKYyhd-Y6mSkTOyTGJmw2Xc2a6kBd-iX9b_qXQcw==";
+        let ancient = "gAAAAAAdwJ6xAAECAwQFBgcICQoLDA0OD3HkMATM5lFqGaerZ-fWPAl1-szkFVzXTuGb4hR8AKtwcaX1YdykRtfsH-p1YsUD2Q==";
+        assert!(
+            spec().decrypt_at_time(future, None, NOW).is_err(),
+            "plain `decrypt` would lock this key out"
+        );
+        assert!(spec().decrypt_at_time(ancient, Some(60), NOW + 90).is_err());
+        for token in [future, ancient] {
+            assert_eq!(spec().decrypt_at_time(token, None, AFTER_ALL_TOKENS).unwrap(), b"");
+        }
+        let latest = spec().encrypt_at_time(b"hello", i64::MAX.unsigned_abs() / 1000);
+        assert!(spec().decrypt_at_time(&latest, None, AFTER_ALL_TOKENS).is_ok());
+    }
+}
