@@ -16,8 +16,8 @@ use sea_orm::{
 
 use super::{StoreError, open};
 
-/// How long the health check waits for the database.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the health check waits for the database: long enough for a free reader beside slow reports.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A transaction that writes.
 pub type Tx = DatabaseTransaction;
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Whether the database answers within a second. An open SQLite file goes on answering after it was deleted, so
+    /// Whether the database answers within three seconds. An open SQLite file goes on answering after it was deleted, so
     /// the file must still be there too.
     pub async fn is_healthy(&self) -> bool {
         let asked = async {

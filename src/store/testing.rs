@@ -3,15 +3,19 @@
 use std::ops::Deref;
 
 use entity::{provider_key, tenant};
-use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
 use tempfile::TempDir;
 
 use super::{Store, connection::sqlite_url};
 use crate::domain::{ProviderKeyId, TenantId};
 
+/// Where the storage suite runs instead of on SQLite: `postgres://user@host:port`, a server to make databases on.
+const SERVER: &str = "KEYSTILE_TEST_POSTGRES";
+
 /// A store that goes with its directory.
 pub(super) struct TestStore {
     store: Store,
+    url: String,
     pub(super) dir: TempDir,
 }
 
@@ -24,20 +28,37 @@ impl Deref for TestStore {
 }
 
 impl TestStore {
-    pub(super) fn url(&self) -> String {
-        sqlite_url(&self.dir.path().join("keystile.db"))
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// The same database, opened by somebody else.
     pub(super) async fn again(&self) -> Store {
-        Store::open(&self.url()).await.expect("a store")
+        Store::open(&self.url).await.expect("a store")
     }
 }
 
+/// A new store: SQLite, or Postgres where a server is named.
+#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
 pub(super) async fn store() -> TestStore {
+    let Ok(server) = std::env::var(SERVER) else { return sqlite().await };
+    let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
+    let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
+    house.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
+    house.close().await.expect("closed");
+    let url = format!("{server}/{name}");
+    TestStore {
+        store: Store::open(&url).await.expect("a store"),
+        url,
+        dir: tempfile::tempdir().expect("a directory"),
+    }
+}
+
+/// A new store on SQLite, for what is about SQLite.
+pub(super) async fn sqlite() -> TestStore {
     let dir = tempfile::tempdir().expect("a directory");
     let url = sqlite_url(&dir.path().join("keystile.db"));
-    TestStore { store: Store::open(&url).await.expect("a store"), dir }
+    TestStore { store: Store::open(&url).await.expect("a store"), url, dir }
 }
 
 pub(super) fn tenant(id: TenantId) -> tenant::ActiveModel {

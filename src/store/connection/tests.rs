@@ -30,7 +30,7 @@ async fn open_error(url: &str) -> String {
 
 #[tokio::test]
 async fn sqlite_is_set_up_as_promised() {
-    let db = testing::store().await;
+    let db = testing::sqlite().await;
     for connection in [&db.writer, &db.reader] {
         assert_eq!(ask(connection, "PRAGMA journal_mode").await, "wal");
         assert_eq!(ask(connection, "PRAGMA busy_timeout").await, "5000");
@@ -45,7 +45,7 @@ async fn sqlite_is_set_up_as_promised() {
 #[tokio::test]
 async fn a_new_file_and_its_log_are_private() {
     use std::os::unix::fs::PermissionsExt;
-    let db = testing::store().await;
+    let db = testing::sqlite().await;
     add_tenant(&db).await.expect("written");
     for name in ["keystile.db", "keystile.db-wal"] {
         let mode = std::fs::metadata(db.dir.path().join(name)).expect("a file").permissions().mode();
@@ -55,9 +55,9 @@ async fn a_new_file_and_its_log_are_private() {
 
 #[tokio::test]
 async fn a_locked_database_is_unavailable_and_works_again_afterwards() {
-    let db = testing::store().await;
+    let db = testing::sqlite().await;
     let options = Options { busy_timeout: Duration::from_millis(50), ..Options::default() };
-    let hasty = Store::open_with(&db.url(), options).await.expect("a store");
+    let hasty = Store::open_with(db.url(), options).await.expect("a store");
     let lock = db.begin().await.expect("the lock");
     assert!(matches!(add_tenant(&hasty).await, Err(StoreError::Unavailable)));
     assert_eq!(tenant::Entity::find().count(hasty.reader()).await.expect("readers go on"), 0);
@@ -68,7 +68,7 @@ async fn a_locked_database_is_unavailable_and_works_again_afterwards() {
 
 #[tokio::test]
 async fn a_second_writer_of_one_process_waits_for_the_first() {
-    let db = testing::store().await;
+    let db = testing::sqlite().await;
     let first = db.begin().await.expect("a transaction");
     let (second, ()) = tokio::join!(add_tenant(&db), async {
         tokio::task::yield_now().await;
@@ -119,7 +119,7 @@ async fn statements_are_counted_and_health_checks_are_not() {
 
 #[tokio::test]
 async fn a_deleted_file_is_not_healthy() {
-    let db = testing::store().await;
+    let db = testing::sqlite().await;
     assert!(db.is_healthy().await);
     std::fs::remove_file(db.dir.path().join("keystile.db")).expect("removed");
     assert!(!db.is_healthy().await);
@@ -161,15 +161,5 @@ async fn what_cannot_be_opened_says_why() {
     ] {
         let said = open_error(url).await;
         assert!(said.contains(word) && !said.contains("canary"), "{url}: {said}");
-    }
-}
-
-#[tokio::test]
-async fn processes_that_open_a_new_database_at_once_all_succeed() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let url = sqlite_url(&dir.path().join("keystile.db"));
-    let opened = futures_util::future::join_all((0..4).map(|_| Store::open(&url))).await;
-    for store in opened {
-        add_tenant(&store.expect("a store")).await.expect("written");
     }
 }

@@ -1,0 +1,3 @@
+//! What the gateway promises, seen from outside: one module a behaviour.
+
+mod schema;
