@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod changes;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod dialects;
 pub mod domain;

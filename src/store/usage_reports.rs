@@ -19,7 +19,7 @@ use super::{
     columns::{from_json, id},
 };
 use crate::domain::{
-    AttemptRecord, CostLine, NanoUsd, RequestId, SpendWindow, TenantId, Timestamp, VirtualKeyId, WindowIndex,
+    AttemptRecord, CostLine, NanoUsd, RequestId, Scope, SpendWindow, Timestamp, VirtualKeyId, WindowIndex,
 };
 
 const TABLE: &str = "usage_record";
@@ -248,13 +248,13 @@ impl Store {
     /// Settled spend of one scope in one window, as the database knows it.
     pub async fn spend_settled(
         &self,
-        scope: SpendOf,
+        scope: Scope,
         window: SpendWindow,
         index: WindowIndex,
     ) -> Result<NanoUsd, StoreError> {
         let (kind, of) = match scope {
-            SpendOf::VirtualKey(key) => ("virtual_key", key.to_string()),
-            SpendOf::Tenant(tenant) => ("tenant", tenant.to_string()),
+            Scope::VirtualKey(key) => ("virtual_key", key.to_string()),
+            Scope::Tenant(tenant) => ("tenant", tenant.to_string()),
         };
         let row =
             spend_counter::Entity::find_by_id((kind.to_owned(), of, window.as_str().to_owned(), index.0))
@@ -262,15 +262,6 @@ impl Store {
                 .await?;
         Ok(row.map_or(NanoUsd::ZERO, |row| NanoUsd::new(row.settled_nano_usd)))
     }
-}
-
-/// Whose spend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpendOf {
-    /// One virtual key's.
-    VirtualKey(VirtualKeyId),
-    /// One tenant's.
-    Tenant(TenantId),
 }
 
 fn filtered(scope: TenantScope, filter: &UsageFilter) -> Select<Entity> {

@@ -1,0 +1,96 @@
+//! What names, lists and tags may look like.
+
+use std::collections::BTreeMap;
+
+use super::ControlError;
+use crate::domain::{ModelName, ModelPattern, NanoUsd};
+
+const MAX_NAME_CHARS: usize = 128;
+const MAX_PATTERNS: usize = 500;
+const MAX_MODELS: usize = 500;
+const MAX_FALLBACKS: usize = 16;
+const MAX_TAGS: usize = 32;
+const MAX_TAG_NAME: usize = 64;
+const MAX_TAG_VALUE: usize = 256;
+
+/// A name for people: trimmed, 1 to 128 characters, none of them a control character.
+pub(super) fn name(field: &str, text: &str) -> Result<String, ControlError> {
+    let text = text.trim();
+    let count = text.chars().count();
+    if count == 0 || count > MAX_NAME_CHARS || text.chars().any(char::is_control) {
+        return Err(ControlError::bad(format!(
+            "`{field}` must have 1 to {MAX_NAME_CHARS} characters and no control characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+/// An allow-list.
+pub(super) fn patterns(texts: &[String]) -> Result<Vec<ModelPattern>, ControlError> {
+    bounded("models_allowed", texts.len(), MAX_PATTERNS)?;
+    texts
+        .iter()
+        .map(|text| ModelPattern::parse(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| ControlError::invalid("invalid_model", format!("`models_allowed`: {error}")))
+}
+
+/// A list of model names.
+pub(super) fn models(field: &str, texts: &[String]) -> Result<Vec<ModelName>, ControlError> {
+    let most = if field == "fallback_models" { MAX_FALLBACKS } else { MAX_MODELS };
+    bounded(field, texts.len(), most)?;
+    texts
+        .iter()
+        .map(|text| ModelName::parse(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| ControlError::invalid("invalid_model", format!("`{field}`: {error}")))
+}
+
+/// Tags: few, short, and with names that fit a header and a column.
+pub(super) fn tags(tags: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ControlError> {
+    bounded("tags", tags.len(), MAX_TAGS)?;
+    for (name, value) in &tags {
+        tag_name(name)?;
+        if value.chars().count() > MAX_TAG_VALUE || value.chars().any(char::is_control) {
+            return Err(ControlError::bad(format!(
+                "the value of tag `{name}` must have at most {MAX_TAG_VALUE} characters and no control characters"
+            )));
+        }
+    }
+    Ok(tags)
+}
+
+/// The name of a tag.
+pub(super) fn tag_name(name: &str) -> Result<(), ControlError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > MAX_TAG_NAME || !name.bytes().all(plain) {
+        return Err(ControlError::bad(
+            "a tag's name must have 1 to 64 letters, digits, `_`, `-` or `.`; rename it",
+        ));
+    }
+    Ok(())
+}
+
+/// A cap in micro-USD.
+pub(super) fn cap(micro: i64) -> Result<NanoUsd, ControlError> {
+    let amount = if micro < 0 { None } else { NanoUsd::from_micro(micro) };
+    amount.ok_or_else(|| {
+        ControlError::bad(
+            "`spend_cap_micro_usd` must be a whole number of micro-USD, 0 or more; null means unlimited",
+        )
+    })
+}
+
+/// A limit that counts something.
+pub(super) fn count(field: &str, value: i64) -> Result<u32, ControlError> {
+    u32::try_from(value).ok().filter(|value| (1..=i32::MAX as u32).contains(value)).ok_or_else(|| {
+        ControlError::bad(format!("`{field}` must be 1 to {}; null means unlimited", i32::MAX))
+    })
+}
+
+fn bounded(field: &str, given: usize, most: usize) -> Result<(), ControlError> {
+    if given > most {
+        return Err(ControlError::bad(format!("`{field}` has {given} entries; at most {most} are taken")));
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Why an act was not done.
+
+use std::time::Duration;
+
+use crate::{store::StoreError, vault::PasswordError};
+
+/// Why an act was not done. Messages are for the person who asked; none of them carries a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// What was asked for makes no sense as it stands.
+    #[error("{message}")]
+    Invalid {
+        /// Stable name of the mistake.
+        code: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The actor may not do it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// There is no such thing, or it is another tenant's.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// It stands against what is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// An `Idempotency-Key` came again with something else.
+    #[error("this `Idempotency-Key` was used for another request; choose a new one")]
+    IdempotencyMismatch,
+    /// Email or password is wrong; it is not said which.
+    #[error("email or password is wrong")]
+    BadCredentials,
+    /// No session, or one that is over.
+    #[error("the session token is missing, invalid or expired; log in again")]
+    NoSession,
+    /// Too many failed logins.
+    #[error("too many failed logins; try again in {} seconds", retry_after.as_secs())]
+    Throttled {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A password could not be checked or is refused.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ControlError {
+    /// A mistake in the request.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { code, message: message.into() }
+    }
+
+    /// A mistake in the request that has no name of its own.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::invalid("invalid_request", message)
+    }
+}
+
+/// Says what it is that a missing row would have been.
+pub(super) trait OrMissing<T> {
+    fn or_missing(self, what: &'static str) -> Result<T, ControlError>;
+}
+
+impl<T> OrMissing<T> for Result<T, StoreError> {
+    fn or_missing(self, what: &'static str) -> Result<T, ControlError> {
+        self.map_err(|error| match error {
+            StoreError::NotFound => ControlError::NotFound(what),
+            other => ControlError::Store(other),
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! What an administrator can do. No HTTP in here: the admin plane and the command line speak to the same [`Control`].
+//!
+//! A change is an *act*: permission, work, audit entry and change notice in one transaction, then the news to this
+//! process. Reads ask for a permission too and touch only the rows of the actor's tenant; what belongs to another
+//! tenant is as if it were not there. Secrets go in and, but for a new virtual key that is shown once, never come out.
+//! When the database is down every call answers with its error and nothing is half-done.
+
+mod act;
+mod aliases;
+mod audit;
+mod checks;
+mod csv;
+mod error;
+mod idempotency;
+mod limits;
+mod patch;
+mod prices;
+mod provider_keys;
+mod secret_input;
+mod sessions;
+mod spend;
+mod tenants;
+mod throttle;
+mod users;
+mod virtual_keys;
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    catalogue::Catalogue,
+    domain::{Clock, EgressPolicy, TenantId},
+    ledger::Accounts,
+    store::Store,
+    vault::{Fingerprinter, Passwords, Pepper, Sessions, Vault},
+};
+
+pub use aliases::{AliasChange, AliasView, NewAlias};
+pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
+pub use error::ControlError;
+pub use idempotency::Idempotency;
+pub use limits::{LimitChanges, LimitsView};
+pub use patch::Patch;
+pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
+pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
+pub use secret_input::SecretInput;
+pub use sessions::Session;
+pub use spend::{
+    AttemptView, ExplainView, LineView, SpendQuery, SpendReport, UsageQuery, UsageView, parse_page,
+};
+pub use tenants::{NewTenant, TenantChange, TenantView};
+pub use users::{NewUser, UserChange, UserView};
+pub use virtual_keys::{KeyLife, MadeKey, NewVirtualKey, RotateKey, VirtualKeyChange, VirtualKeyView};
+
+/// The tenant that exists from the start.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Who is told, in this process and at once, that a tenant's or everybody's settings have changed.
+#[derive(Clone)]
+pub struct Notify(Arc<dyn Fn(Option<TenantId>) + Send + Sync>);
+
+impl Notify {
+    /// Calls `tell` after each commit; it must not block.
+    pub fn new(tell: impl Fn(Option<TenantId>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// For processes in which nobody caches anything.
+    pub fn nobody() -> Self {
+        Self::new(|_| {})
+    }
+
+    fn tell(&self, tenant: Option<TenantId>) {
+        (self.0)(tenant);
+    }
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notify(…)")
+    }
+}
+
+/// What the operator decided that matters here.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Which upstream addresses may be stored.
+    pub egress: EgressPolicy,
+    /// Whether uploads are retrievable unless they say otherwise.
+    pub retrievable_by_default: bool,
+}
+
+/// What [`Control`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Seals provider keys.
+    pub vault: Arc<Vault>,
+    /// Digests virtual keys.
+    pub pepper: Arc<Pepper>,
+    /// Tells provider keys apart.
+    pub fingerprints: Arc<Fingerprinter>,
+    /// Chains the audit log.
+    pub audit_key: AuditKey,
+    /// Hashes and checks passwords.
+    pub passwords: Arc<Passwords>,
+    /// Signs and verifies sessions.
+    pub sessions: Arc<Sessions>,
+    /// Providers and prices.
+    pub catalogue: Arc<Catalogue>,
+    /// The live counters of spend; `None` in a process that runs beside the gateway and reads the database.
+    pub accounts: Option<Arc<Accounts>>,
+    /// Wall time.
+    pub clock: Clock,
+    /// Who is told of changes.
+    pub notify: Notify,
+    /// What the operator decided.
+    pub settings: Settings,
+}
+
+/// Everything an administrator can do. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Inner>);
+
+/// The parts, and what only this room needs.
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    throttle: throttle::Throttle,
+    /// One reload of prices at a time: an older reading must not replace a newer one.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl std::ops::Deref for Control {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+impl Control {
+    /// Puts the parts together. Nothing is read yet; see [`Control::ensure_default_tenant`] and
+    /// [`Control::reload_prices`].
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            throttle: throttle::Throttle::default(),
+            reloading: Default::default(),
+        }))
+    }
+}

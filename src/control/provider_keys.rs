@@ -1,0 +1,430 @@
+//! Provider keys: uploaded, changed, deleted; their secrets go into the vault and do not come back.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Control, ControlError, Idempotency, Patch, SecretInput,
+    act::{permit, scope_of},
+    checks,
+    error::OrMissing,
+};
+use crate::{
+    catalogue::{DialectKind, Provider, Providers},
+    domain::{
+        Actor, AuditAction, ModelName, ModelRef, Permission, ProviderKeyId, ProviderSecret, ProviderSlug,
+        TenantId, Timestamp, UpstreamUrl,
+    },
+    store::{ProviderKey, provider_key_delete, provider_key_find, provider_key_insert, provider_key_update},
+};
+
+/// Words that are actions of this API and could not be told from a provider.
+const RESERVED: [&str; 3] = ["revoke", "rotate", "provision"];
+const MAX_WEIGHT: i64 = 1_000_000;
+
+/// A provider key to be stored.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewProviderKey {
+    /// Provider slug; one of the catalogue, or any other together with `base_url`.
+    pub provider: String,
+    /// Name for people.
+    pub key_name: String,
+    /// The secret; may be empty where the provider wants none.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub api_key: Patch<SecretInput>,
+    /// Where it is used, if not at the provider's own address.
+    pub base_url: Option<String>,
+    /// Dialect of a custom provider; `openai` when left out.
+    pub dialect: Option<String>,
+    /// Upstream models it serves; all when left out.
+    pub models: Option<Vec<String>>,
+    /// Share of the traffic, 1 when left out; 0 serves only when all others are down.
+    pub weight: Option<i64>,
+    /// May be used; true when left out.
+    pub is_active: Option<bool>,
+    /// May be fetched by a service token, where the operator allows that; fixed at upload.
+    pub retrievable: Option<bool>,
+    /// For which tenant; one's own, or `default`, when left out.
+    pub tenant_id: Option<String>,
+}
+
+/// What is to change in a provider key: what is left out stays.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderKeyChange {
+    /// New name.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub key_name: Patch<String>,
+    /// New secret, in place of the old one.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub api_key: Patch<SecretInput>,
+    /// New address; only together with `api_key`. `null` is the provider's own.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub base_url: Patch<String>,
+    /// Upstream models it serves; `null` serves all.
+    #[schema(value_type = Option<Vec<String>>)]
+    #[serde(default)]
+    pub models: Patch<Vec<String>>,
+    /// Share of the traffic.
+    #[schema(value_type = Option<i64>, minimum = 0)]
+    #[serde(default)]
+    pub weight: Patch<i64>,
+    /// May be used.
+    #[schema(value_type = Option<bool>)]
+    #[serde(default)]
+    pub is_active: Patch<bool>,
+}
+
+/// What may be known of a provider key.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProviderKeyView {
+    /// `pk_…`.
+    #[schema(value_type = String)]
+    pub id: ProviderKeyId,
+    /// Whose.
+    #[schema(value_type = String)]
+    pub tenant_id: TenantId,
+    /// Provider slug.
+    #[schema(value_type = String)]
+    pub provider: ProviderSlug,
+    /// Name for people.
+    pub key_name: String,
+    /// Where it is used.
+    pub base_url: String,
+    /// How it is spoken to.
+    pub dialect: String,
+    /// Upstream models it serves; `null` serves all.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub models: Option<Vec<ModelName>>,
+    /// Share of the traffic.
+    pub weight: u32,
+    /// May be used.
+    pub is_active: bool,
+    /// May be fetched by a service token.
+    pub retrievable: bool,
+    /// Tells keys apart and says nothing of them: a keyed hash, 8 hex digits.
+    pub fingerprint: String,
+    /// Under which master key it is sealed.
+    pub master_key_id: String,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// A provider as a key wants it, and where it is.
+struct Place {
+    provider: Provider,
+    url: UpstreamUrl,
+    custom: bool,
+}
+
+impl Control {
+    /// Stores a provider key.
+    pub async fn provider_key_create(
+        &self,
+        actor: &Actor,
+        asked: NewProviderKey,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<ProviderKeyView, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let slug = checked_slug(&asked.provider)?;
+        let key_name = checks::name("key_name", &asked.key_name)?;
+        let place = self.place(slug, asked.base_url.as_deref(), asked.dialect.as_deref())?;
+        let secret = checked_secret(asked.api_key, &place)?;
+        let models =
+            asked.models.map(|texts| self.upstream_models(&place.provider.slug, &texts)).transpose()?;
+        let weight = asked.weight.map_or(Ok(1), checked_weight)?;
+        let mut act = self.begin(actor, Permission::ManageKeys).await?;
+        if let Some(made) = act.made_before(actor, idempotency).await? {
+            drop(act);
+            return self.provider_key(actor, &made).await;
+        }
+        let tenant_id = act.tenant(asked.tenant_id.as_deref()).await?;
+        let id = ProviderKeyId::generate();
+        let slug = place.provider.slug.clone();
+        let key = ProviderKey {
+            id,
+            tenant_id,
+            sealed: self.vault.seal_provider_key(tenant_id, id, slug.as_str(), &place.url.origin, &secret),
+            fingerprint: self.fingerprints.of(&secret),
+            provider: slug,
+            key_name,
+            dialect: place.custom.then(|| place.provider.dialect.as_str().to_owned()),
+            base_url: place.url.base_url,
+            origin: place.url.origin,
+            models,
+            weight,
+            is_active: asked.is_active.unwrap_or(true),
+            retrievable: asked.retrievable.unwrap_or(self.settings.retrievable_by_default),
+            created_at: act.at(),
+            updated_at: act.at(),
+        };
+        provider_key_insert(act.tx(), &key).await?;
+        act.remember(actor, idempotency, id).await?;
+        act.changed(Some(tenant_id), "provider_key");
+        let event = act
+            .event(AuditAction::ProviderKeyCreated, Some(tenant_id), id)
+            .with("provider", &key.provider)
+            .with("key_name", &key.key_name)
+            .with("origin", &key.origin)
+            .with("fingerprint", &key.fingerprint)
+            .with("retrievable", key.retrievable);
+        act.commit(event).await?;
+        Ok(self.view_provider_key(key))
+    }
+
+    /// Provider keys that the actor may see, oldest first.
+    pub async fn provider_keys(
+        &self,
+        actor: &Actor,
+        tenant: Option<&str>,
+    ) -> Result<Vec<ProviderKeyView>, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let scope = self.scope(actor, tenant).await?;
+        let keys = self.store.provider_keys(scope).await?;
+        Ok(keys.into_iter().map(|key| self.view_provider_key(key)).collect())
+    }
+
+    /// One provider key.
+    pub async fn provider_key(&self, actor: &Actor, id: &str) -> Result<ProviderKeyView, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let key = self.store.provider_key(scope_of(actor), key_id(id)?).await.or_missing("provider key")?;
+        Ok(self.view_provider_key(key))
+    }
+
+    /// Changes a provider key. A new address needs the secret anew: the old one was given for the old address.
+    pub async fn provider_key_change(
+        &self,
+        actor: &Actor,
+        id: &str,
+        asked: ProviderKeyChange,
+    ) -> Result<ProviderKeyView, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let mut act = self.begin(actor, Permission::ManageKeys).await?;
+        let mut key =
+            provider_key_find(act.tx(), act.scope(), key_id(id)?).await.or_missing("provider key")?;
+        let mut names = Vec::new();
+        if let Some(name) = asked.key_name.not_null("key_name")? {
+            key.key_name = checks::name("key_name", &name)?;
+            names.push("key_name");
+        }
+        if let Some(weight) = asked.weight.not_null("weight")? {
+            key.weight = checked_weight(weight)?;
+            names.push("weight");
+        }
+        if let Some(is_active) = asked.is_active.not_null("is_active")? {
+            key.is_active = is_active;
+            names.push("is_active");
+        }
+        if !asked.models.is_keep() {
+            let slug = key.provider.clone();
+            asked
+                .models
+                .apply(&mut key.models, None, |texts| self.upstream_models(&slug, &texts).map(Some))?;
+            names.push("models");
+        }
+        if !asked.base_url.is_keep() && asked.api_key.is_keep() {
+            return Err(ControlError::invalid(
+                "secret_required",
+                "`base_url` can only change together with `api_key`: the stored secret was given for the old address",
+            ));
+        }
+        if !asked.api_key.is_keep() {
+            let given = match &asked.base_url {
+                Patch::Keep => Some(key.base_url.clone()),
+                Patch::Clear => None,
+                Patch::Set(url) => Some(url.clone()),
+            };
+            let place = self.place(key.provider.clone(), given.as_deref(), key.dialect.as_deref())?;
+            let secret = checked_secret(asked.api_key, &place)?;
+            key.sealed = self.vault.seal_provider_key(
+                key.tenant_id,
+                key.id,
+                key.provider.as_str(),
+                &place.url.origin,
+                &secret,
+            );
+            key.fingerprint = self.fingerprints.of(&secret);
+            key.base_url = place.url.base_url;
+            key.origin = place.url.origin;
+            names.push("api_key");
+            if !asked.base_url.is_keep() {
+                names.push("base_url");
+            }
+        }
+        key.updated_at = act.at();
+        provider_key_update(act.tx(), &key).await?;
+        act.changed(Some(key.tenant_id), "provider_key");
+        let event = act
+            .event(AuditAction::ProviderKeyUpdated, Some(key.tenant_id), key.id)
+            .with("changed", names.join(","))
+            .with("origin", &key.origin)
+            .with("fingerprint", &key.fingerprint);
+        act.commit(event).await?;
+        Ok(self.view_provider_key(key))
+    }
+
+    /// Deletes a provider key and its sealed secret.
+    pub async fn provider_key_delete(&self, actor: &Actor, id: &str) -> Result<(), ControlError> {
+        let mut act = self.begin(actor, Permission::ManageKeys).await?;
+        let key = provider_key_find(act.tx(), act.scope(), key_id(id)?).await.or_missing("provider key")?;
+        provider_key_delete(act.tx(), key.id).await?;
+        act.changed(Some(key.tenant_id), "provider_key");
+        let event = act
+            .event(AuditAction::ProviderKeyDeleted, Some(key.tenant_id), key.id)
+            .with("provider", &key.provider)
+            .with("key_name", &key.key_name);
+        act.commit(event).await
+    }
+
+    /// The provider that a slug, an address and a dialect mean together, if the gateway may speak to it there.
+    fn place(
+        &self,
+        slug: ProviderSlug,
+        base_url: Option<&str>,
+        dialect: Option<&str>,
+    ) -> Result<Place, ControlError> {
+        let dialect = match dialect {
+            Some(text) => Some(DialectKind::parse(text).ok_or_else(|| {
+                ControlError::invalid(
+                    "unknown_dialect",
+                    "`dialect` is not one that this gateway speaks; try `openai`",
+                )
+            })?),
+            None => None,
+        };
+        // Judged as it was written, before anything is appended to it.
+        if let Some(given) = base_url {
+            self.checked_url(given)?;
+        }
+        let known = self.catalogue.providers.get(&slug);
+        let (provider, custom) = match (known, base_url) {
+            (Some(known), _) if dialect.is_some_and(|dialect| dialect != known.dialect) => {
+                return Err(ControlError::invalid(
+                    "unknown_dialect",
+                    format!("`{slug}` speaks `{}`; leave `dialect` out", known.dialect.as_str()),
+                ));
+            }
+            (Some(known), Some(given)) => (known.at(given), false),
+            (Some(known), None) => (known.as_ref().clone(), false),
+            (None, Some(given)) => {
+                (Providers::custom(slug, given, dialect.unwrap_or(DialectKind::OpenAi)), true)
+            }
+            (None, None) => {
+                return Err(ControlError::invalid(
+                    "unknown_provider",
+                    format!("`{slug}` is not in the catalogue; a provider of your own needs a `base_url`"),
+                ));
+            }
+        };
+        let url = self.checked_url(&provider.base_url)?;
+        Ok(Place { provider, url, custom })
+    }
+
+    fn checked_url(&self, text: &str) -> Result<UpstreamUrl, ControlError> {
+        self.settings
+            .egress
+            .check_url(text)
+            .map_err(|error| ControlError::invalid("invalid_base_url", error.to_string()))
+    }
+
+    /// Upstream model names. One that was written with its provider in front loses it, unless the provider itself
+    /// calls the model that.
+    fn upstream_models(&self, slug: &ProviderSlug, texts: &[String]) -> Result<Vec<ModelName>, ControlError> {
+        let prices = self.catalogue.prices.load();
+        let now = self.clock.now();
+        let names = checks::models("models", texts)?;
+        Ok(names
+            .into_iter()
+            .map(|name| {
+                let whole = ModelRef { provider: slug.clone(), model: name.clone() };
+                match name.as_model() {
+                    Some(model) if model.provider == *slug && prices.price(&whole, now).is_none() => {
+                        model.model
+                    }
+                    _ => name,
+                }
+            })
+            .collect())
+    }
+
+    fn view_provider_key(&self, key: ProviderKey) -> ProviderKeyView {
+        let known = self.catalogue.providers.get(&key.provider);
+        let dialect = match (key.dialect, known) {
+            (Some(dialect), _) => dialect,
+            (None, Some(provider)) => provider.dialect.as_str().to_owned(),
+            (None, None) => DialectKind::OpenAi.as_str().to_owned(),
+        };
+        ProviderKeyView {
+            id: key.id,
+            tenant_id: key.tenant_id,
+            provider: key.provider,
+            key_name: key.key_name,
+            base_url: key.base_url,
+            dialect,
+            models: key.models,
+            weight: key.weight,
+            is_active: key.is_active,
+            retrievable: key.retrievable,
+            fingerprint: key.fingerprint,
+            master_key_id: key.sealed.split('.').nth(1).unwrap_or_default().to_owned(),
+            created_at: key.created_at,
+            updated_at: key.updated_at,
+        }
+    }
+}
+
+fn key_id(text: &str) -> Result<ProviderKeyId, ControlError> {
+    text.parse().map_err(|_| ControlError::NotFound("provider key"))
+}
+
+fn checked_slug(text: &str) -> Result<ProviderSlug, ControlError> {
+    let slug = ProviderSlug::parse(text)
+        .map_err(|error| ControlError::invalid("invalid_provider", format!("`provider`: {error}")))?;
+    if RESERVED.contains(&slug.as_str()) {
+        return Err(ControlError::invalid(
+            "invalid_provider",
+            format!("`{slug}` is a word of this API; choose another name for the provider"),
+        ));
+    }
+    Ok(slug)
+}
+
+fn checked_secret(given: Patch<SecretInput>, place: &Place) -> Result<ProviderSecret, ControlError> {
+    let optional = place.custom || place.provider.key_optional;
+    let secret = match given {
+        Patch::Set(secret) => secret,
+        Patch::Clear => {
+            return Err(ControlError::invalid(
+                "secret_required",
+                "`api_key` cannot be null; leave it out to keep the stored one, or send a new one",
+            ));
+        }
+        Patch::Keep if optional => SecretInput::new(String::new()),
+        Patch::Keep => {
+            return Err(ControlError::invalid("secret_required", "`api_key` is missing"));
+        }
+    };
+    if secret.is_empty() && !optional {
+        return Err(ControlError::invalid(
+            "secret_required",
+            format!("`api_key` is empty, and `{}` wants one", place.provider.slug),
+        ));
+    }
+    secret.into_provider_secret()
+}
+
+fn checked_weight(weight: i64) -> Result<u32, ControlError> {
+    u32::try_from(weight)
+        .ok()
+        .filter(|_| weight <= MAX_WEIGHT)
+        .ok_or_else(|| ControlError::bad(format!("`weight` must be 0 to {MAX_WEIGHT}")))
+}

@@ -1,0 +1,202 @@
+//! Tenants: made, changed and deleted by owners, seen by their own administrators.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Control, ControlError, DEFAULT_TENANT, Idempotency, LimitsView, Patch,
+    act::{permit, scope_of},
+    checks,
+    error::OrMissing,
+    limits::request_with_limits,
+};
+use crate::{
+    domain::{Actor, AuditAction, Permission, TenantId, Timestamp},
+    store::{
+        Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_deactivate, tenant_delete, tenant_find,
+        tenant_find_named, tenant_insert, tenant_update, users_deactivate, virtual_keys_revoke,
+    },
+};
+
+request_with_limits! {
+    /// A tenant to be made.
+    pub struct NewTenant {
+        /// Unique name.
+        pub name: String,
+    }
+}
+
+request_with_limits! {
+    /// What is to change in a tenant: what is left out stays, `null` clears.
+    pub struct TenantChange {
+        /// New name.
+        #[schema(value_type = Option<String>)]
+        #[serde(default)]
+        pub name: Patch<String>,
+    }
+}
+
+/// A tenant, its limits and where they stand.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TenantView {
+    /// `tnt_…`.
+    #[schema(value_type = String)]
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// Limits and spend.
+    #[serde(flatten)]
+    pub limits: LimitsView,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+impl Control {
+    /// Makes the tenant `default` unless it is there, and answers its id. To be called at every start.
+    pub async fn ensure_default_tenant(&self) -> Result<TenantId, ControlError> {
+        let act = self.begin(&Actor::System, Permission::ManageHouse).await?;
+        if let Some(tenant) = tenant_find_named(act.tx(), DEFAULT_TENANT).await? {
+            return Ok(tenant.id);
+        }
+        let tenant = new(DEFAULT_TENANT.to_owned(), StoredLimits::default(), act.at());
+        tenant_insert(act.tx(), &tenant).await?;
+        let event = act.event(AuditAction::TenantCreated, Some(tenant.id), tenant.id);
+        act.commit(event.with("name", &tenant.name)).await?;
+        Ok(tenant.id)
+    }
+
+    /// Makes a tenant.
+    pub async fn tenant_create(
+        &self,
+        actor: &Actor,
+        mut asked: NewTenant,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<TenantView, ControlError> {
+        permit(actor, Permission::ManageHouse)?;
+        let name = checks::name("name", &asked.name)?;
+        let mut limits = StoredLimits::default();
+        asked.take_limits().apply(&mut limits)?;
+        let mut act = self.begin(actor, Permission::ManageHouse).await?;
+        if let Some(made) = act.made_before(actor, idempotency).await? {
+            drop(act);
+            return self.tenant(actor, &made).await;
+        }
+        refuse_taken(act.tx(), &name, None).await?;
+        let tenant = new(name, limits, act.at());
+        tenant_insert(act.tx(), &tenant).await?;
+        act.remember(actor, idempotency, tenant.id).await?;
+        act.changed(Some(tenant.id), "tenant");
+        let event = act.event(AuditAction::TenantCreated, Some(tenant.id), tenant.id);
+        act.commit(event.with("name", &tenant.name)).await?;
+        self.view_tenant(tenant).await
+    }
+
+    /// Tenants that the actor may see, oldest first.
+    pub async fn tenants(&self, actor: &Actor, page: &Page) -> Result<Paged<TenantView>, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let found = self.store.tenants(scope_of(actor), page).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for tenant in found.items {
+            items.push(self.view_tenant(tenant).await?);
+        }
+        Ok(Paged { items, next_cursor: found.next_cursor })
+    }
+
+    /// One tenant.
+    pub async fn tenant(&self, actor: &Actor, id: &str) -> Result<TenantView, ControlError> {
+        permit(actor, Permission::ManageKeys)?;
+        let id = id.parse().map_err(|_| ControlError::NotFound("tenant"))?;
+        self.view_tenant(self.store.tenant(scope_of(actor), id).await.or_missing("tenant")?).await
+    }
+
+    /// Changes a tenant. Owners only: nobody sets their own tenant's limits.
+    pub async fn tenant_change(
+        &self,
+        actor: &Actor,
+        id: &str,
+        mut asked: TenantChange,
+    ) -> Result<TenantView, ControlError> {
+        let mut act = self.begin(actor, Permission::ManageHouse).await?;
+        let id: TenantId = id.parse().map_err(|_| ControlError::NotFound("tenant"))?;
+        let mut tenant = tenant_find(act.tx(), act.scope(), id).await.or_missing("tenant")?;
+        let changes = asked.take_limits();
+        let mut names = changes.names();
+        changes.apply(&mut tenant.limits)?;
+        if let Some(name) = asked.name.not_null("name")? {
+            let name = checks::name("name", &name)?;
+            if tenant.name == DEFAULT_TENANT && name != tenant.name {
+                return Err(ControlError::Conflict("the tenant `default` keeps its name".into()));
+            }
+            refuse_taken(act.tx(), &name, Some(tenant.id)).await?;
+            tenant.name = name;
+            names.push("name");
+        }
+        tenant.updated_at = act.at();
+        tenant_update(act.tx(), &tenant).await?;
+        act.changed(Some(tenant.id), "tenant");
+        let event = act.event(AuditAction::TenantUpdated, Some(tenant.id), tenant.id);
+        act.commit(event.with("changed", names.join(","))).await?;
+        self.view_tenant(tenant).await
+    }
+
+    /// Deletes a tenant: its keys are revoked, its provider keys taken out of use, its users locked out. Its usage and
+    /// its audit entries stay.
+    pub async fn tenant_delete(&self, actor: &Actor, id: &str) -> Result<(), ControlError> {
+        let mut act = self.begin(actor, Permission::ManageHouse).await?;
+        let id: TenantId = id.parse().map_err(|_| ControlError::NotFound("tenant"))?;
+        let tenant = tenant_find(act.tx(), act.scope(), id).await.or_missing("tenant")?;
+        if tenant.name == DEFAULT_TENANT {
+            return Err(ControlError::Conflict("the tenant `default` cannot be deleted".into()));
+        }
+        virtual_keys_revoke(act.tx(), id, act.at()).await?;
+        provider_keys_deactivate(act.tx(), id, act.at()).await?;
+        users_deactivate(act.tx(), id, act.at()).await?;
+        tenant_delete(act.tx(), id, act.at()).await?;
+        act.changed(Some(id), "tenant");
+        let event = act.event(AuditAction::TenantDeleted, Some(id), id);
+        act.commit(event.with("name", &tenant.name)).await
+    }
+
+    /// The tenant whose rows a list or report is about: the named one, or all that the actor may see.
+    pub(super) async fn scope(
+        &self,
+        actor: &Actor,
+        named: Option<&str>,
+    ) -> Result<TenantScope, ControlError> {
+        let scope = scope_of(actor);
+        let Some(text) = named else { return Ok(scope) };
+        let id = text.parse().map_err(|_| ControlError::NotFound("tenant"))?;
+        Ok(TenantScope::only(self.store.tenant(scope, id).await.or_missing("tenant")?.id))
+    }
+
+    async fn view_tenant(&self, tenant: Tenant) -> Result<TenantView, ControlError> {
+        Ok(TenantView {
+            id: tenant.id,
+            name: tenant.name,
+            limits: self.limits_view(tenant.id.into(), &tenant.limits).await?,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+        })
+    }
+}
+
+fn new(name: String, limits: StoredLimits, at: Timestamp) -> Tenant {
+    Tenant { id: TenantId::generate(), name, limits, created_at: at, updated_at: at }
+}
+
+async fn refuse_taken(
+    tx: &crate::store::Tx,
+    name: &str,
+    except: Option<TenantId>,
+) -> Result<(), ControlError> {
+    match tenant_find_named(tx, name).await? {
+        Some(other) if Some(other.id) != except => {
+            Err(ControlError::Conflict(format!("a tenant named `{name}` exists already")))
+        }
+        _ => Ok(()),
+    }
+}
