@@ -21,6 +21,8 @@ const PREFIXES: [&str; 17] = [
 const MIN_BEHIND_PREFIX: usize = 6;
 /// From this length on, a run of base64 or hex that is not made of words is taken for a key.
 const MIN_RUN: usize = 32;
+/// How far behind a prefix a key is told from a word, in bytes.
+const WINDOW: usize = 64;
 
 /// An error as OpenAI's SDKs read it.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -162,10 +164,13 @@ fn bearer_value(text: &str) -> Option<&str> {
 /// `text` begins with `word` and goes on to where a key beginning in the word would end: a masked key has few
 /// characters of its own.
 fn key_start(word: &str, text: &str) -> Option<usize> {
-    let bytes = &text.as_bytes()[..token_len(text)];
+    // A window behind the word is enough to tell, and keeps the whole linear.
+    let near = &text[..text.floor_char_boundary(word.len() + WINDOW)];
+    let bytes = &near.as_bytes()[..word.len() + token_len(&near[word.len()..])];
     let has_prefix = |at: usize| {
         let behind = PREFIXES.iter().find_map(|prefix| {
             let (head, behind) = bytes.get(at..)?.split_at_checked(prefix.len())?;
+            let behind = &behind[..behind.len().min(WINDOW)];
             head.eq_ignore_ascii_case(prefix.as_bytes()).then_some(behind)
         });
         let inside = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
@@ -261,6 +266,13 @@ mod tests {
         let out = scrub(&"é\u{7}\u{1b}[31m ".repeat(4_000));
         assert!(out.len() <= MAX_TEXT_BYTES && !out.chars().any(char::is_control));
         assert_eq!(scrub("a\nb\u{202e}c"), "a bc");
+    }
+
+    #[test]
+    fn hostile_text_is_scrubbed_in_linear_time() {
+        for text in ["a.", "ask-", "x-", "Bearer a ", "é"] {
+            let _ = scrub(&text.repeat(200_000));
+        }
     }
 
     #[test]
