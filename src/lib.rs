@@ -1,7 +1,9 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
+pub mod app;
 pub mod catalogue;
 pub mod changes;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod demo;

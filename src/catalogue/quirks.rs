@@ -12,6 +12,23 @@ pub enum DialectKind {
     OpenAi,
 }
 
+impl DialectKind {
+    /// The name used by the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+        }
+    }
+
+    /// Reads the name back.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "openai" => Some(Self::OpenAi),
+            _ => None,
+        }
+    }
+}
+
 /// How a provider's streams come to carry usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -27,7 +27,7 @@ pub struct NewPrices {
 }
 
 /// The price of one model, in micro-USD per million tokens.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPrice {
     /// `provider/model`.

@@ -376,24 +376,40 @@ impl SpendReport {
             .collect()
     }
 
+    /// The names of all columns: the grouping's, then the sums'.
+    pub fn heading(&self) -> Vec<String> {
+        let sums = ["requests", "input_tokens", "output_tokens", "cost_micro_usd"];
+        self.columns().into_iter().chain(sums.map(str::to_owned)).collect()
+    }
+
+    /// The groups as text, in the heading's columns.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<String>> {
+        self.groups.iter().map(|group| {
+            let values = group.values.iter().map(|value| value.clone().unwrap_or_default());
+            values.chain(group.sums.texts()).collect()
+        })
+    }
+
     /// The groups, one line each, under a line of names. Without a total: a column is to be summed.
     pub fn to_csv(&self) -> String {
         let mut out = String::new();
-        let columns = self.columns();
-        let sums = ["requests", "input_tokens", "output_tokens", "cost_micro_usd"];
-        csv::line(&mut out, columns.iter().map(String::as_str).chain(sums));
-        for group in &self.groups {
-            let sums = &group.sums;
-            let numbers = [
-                sums.requests.to_string(),
-                sums.input_tokens.to_string(),
-                sums.output_tokens.to_string(),
-                micro_text(sums.cost_nano_usd),
-            ];
-            let values = group.values.iter().map(|value| value.as_deref().unwrap_or_default());
-            csv::line(&mut out, values.chain(numbers.iter().map(String::as_str)));
+        csv::line(&mut out, self.heading().iter().map(String::as_str));
+        for row in self.rows() {
+            csv::line(&mut out, row.iter().map(String::as_str));
         }
         out
+    }
+}
+
+impl Sums {
+    /// The four sums as text.
+    pub fn texts(&self) -> [String; 4] {
+        [
+            self.requests.to_string(),
+            self.input_tokens.to_string(),
+            self.output_tokens.to_string(),
+            micro_text(self.cost_nano_usd),
+        ]
     }
 }
 

@@ -120,7 +120,7 @@ impl Principal {
 /// Looks keys up.
 pub struct Authenticator {
     store: Store,
-    pepper: Pepper,
+    pepper: Arc<Pepper>,
     changes: Arc<Changes>,
     catalogue: Arc<Catalogue>,
     limiters: Arc<Limiters>,
@@ -148,7 +148,7 @@ impl Authenticator {
     /// With empty caches.
     pub fn new(
         store: Store,
-        pepper: Pepper,
+        pepper: Arc<Pepper>,
         changes: Arc<Changes>,
         catalogue: Arc<Catalogue>,
         limiters: Arc<Limiters>,
@@ -237,10 +237,10 @@ impl Authenticator {
     }
 
     async fn tenant(&self, id: TenantId, generation: u64) -> Result<Arc<Tenant>, Missing> {
-        if let Some(tenant) = self.tenants.get(&id).await {
-            if tenant.generation == generation {
-                return Ok(tenant);
-            }
+        if let Some(tenant) = self.tenants.get(&id).await
+            && tenant.generation == generation
+        {
+            return Ok(tenant);
         }
         let row = self.store.tenant_snapshot(id).await?.ok_or(Missing::Unknown)?;
         let tenant = Arc::new(self.assemble(row, generation));

@@ -48,9 +48,9 @@ pub enum GatewayError {
     /// A cap is set and the price is unknown.
     ModelUnpriced(String),
     /// A rate or concurrency limit.
-    Limited(LimitRefusal),
+    Limited(Box<LimitRefusal>),
     /// A spend cap.
-    Capped(Refusal),
+    Capped(Box<Refusal>),
     /// Nothing is healthy or usable.
     NoProvider(&'static str),
     /// The process is going down.
@@ -83,6 +83,18 @@ struct Draft {
 
 fn draft(status: u16, kind: &'static str, code: &'static str, message: impl Into<String>) -> Draft {
     Draft { status, kind, code, param: None, message: message.into() }
+}
+
+impl From<LimitRefusal> for GatewayError {
+    fn from(refusal: LimitRefusal) -> Self {
+        Self::Limited(Box::new(refusal))
+    }
+}
+
+impl From<Refusal> for GatewayError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Capped(Box::new(refusal))
+    }
 }
 
 impl GatewayError {
@@ -128,12 +140,12 @@ impl GatewayError {
         if let Self::Upstream { failure, provider } = self {
             object.provider = Some(provider.clone());
             object.provider_status = failure.status();
-            if let Failure::Rejected { error, status, .. } = failure {
-                if keeps_the_providers_words(failure) {
-                    object.kind = error.kind.clone().unwrap_or_else(|| kind_of(*status).into());
-                    object.code = error.code.clone().or_else(|| Some(kind_of(*status).into()));
-                    object.param = error.param.clone();
-                }
+            if let Failure::Rejected { error, status, .. } = failure
+                && keeps_the_providers_words(failure)
+            {
+                object.kind = error.kind.clone().unwrap_or_else(|| kind_of(*status).into());
+                object.code = error.code.clone().or_else(|| Some(kind_of(*status).into()));
+                object.param = error.param.clone();
             }
         }
         let status = StatusCode::from_u16(draft.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

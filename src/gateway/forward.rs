@@ -187,7 +187,7 @@ async fn attempt(
     let reading = stream::Reading {
         dialect: prepared.dialect,
         endpoint: journey.endpoint,
-        quirks: candidate.key.provider.quirks.clone(),
+        quirks: candidate.key.provider.quirks,
         hide_usage,
         most_event_bytes: house.settings.limits.max_event_bytes,
         idle: timeouts.idle_timeout,
@@ -232,7 +232,7 @@ fn answered(facts: AnswerFacts, status: u16, meter: &mut Meter) -> Result<(), Fa
             } else {
                 status
             });
-            Err(Failure::Rejected { status, error, retry_after: None })
+            Err(Failure::Rejected { status, error: Box::new(error), retry_after: None })
         }
         None => Ok(()),
     }
@@ -268,7 +268,7 @@ async fn rejected(
     let body = upstream_body::collect_some(body, most, house.settings.upstream.idle_timeout, deadline).await;
     Failure::Rejected {
         status,
-        error: dialect.read_error(status, &body),
+        error: Box::new(dialect.read_error(status, &body)),
         retry_after: retry_after(headers, house),
     }
 }

@@ -102,10 +102,10 @@ impl Gateway {
             Err(error) => self.refuse(request_id, &error),
         };
         let headers = response.headers_mut();
-        if !headers.contains_key("x-request-id") {
-            if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
-                headers.insert("x-request-id", id);
-            }
+        if !headers.contains_key("x-request-id")
+            && let Ok(id) = HeaderValue::from_str(&request_id.to_string())
+        {
+            headers.insert("x-request-id", id);
         }
         if self.0.draining.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -134,7 +134,7 @@ impl Gateway {
             Route::Model(id) => lists::model(house, &principal, &id),
             Route::Key => lists::key(house, &principal),
             Route::Infer(endpoint) => {
-                let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::Limited)?;
+                let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::from)?;
                 infer::infer(house, endpoint, Arrival { request_id, arrived, principal, in_flight }, request)
                     .await
             }

@@ -141,7 +141,7 @@ pub(super) fn reserve(
             return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
         }
         let ask = Ask { scopes: &principal.scopes, at, fit: &|_| Ok(NanoUsd::ZERO) };
-        let reservation = accounts.reserve(ask).map_err(GatewayError::Capped)?;
+        let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
         let bounds = bounds(journey, None, client_limit, choices);
         return Ok(Reserved { reservation, output_limit: None, bounds, input_estimate });
     };
@@ -162,7 +162,7 @@ pub(super) fn reserve(
         Ok(need)
     };
     let reservation =
-        accounts.reserve(Ask { scopes: &principal.scopes, at, fit: &fit }).map_err(GatewayError::Capped)?;
+        accounts.reserve(Ask { scopes: &principal.scopes, at, fit: &fit }).map_err(GatewayError::from)?;
     let output_limit = chosen.get();
     let bounds = bounds(journey, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })

@@ -88,7 +88,7 @@ pub(super) async fn open(
                 }
                 Some(Step::Error { error, .. }) => {
                     let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(502);
-                    return Err(Failure::Rejected { status, error, retry_after: None });
+                    return Err(Failure::Rejected { status, error: Box::new(error), retry_after: None });
                 }
                 Some(Step::Done(frame)) => {
                     if !meaningful {

@@ -21,7 +21,12 @@ pub(super) enum Step {
     /// The usage that only the gateway asked for.
     Hidden,
     /// An error event, cleaned.
-    Error { frame: Bytes, error: ProviderError },
+    Error {
+        /// What the client is to see of it.
+        frame: Bytes,
+        /// What it says.
+        error: ProviderError,
+    },
     /// `[DONE]`.
     Done(Bytes),
 }

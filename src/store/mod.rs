@@ -20,7 +20,7 @@ pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
 pub use error::{OpenError, StoreError};
 pub use house_secrets::SealedText;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
-pub use usage::{SpendRow, SpendScope};
+pub use usage::SpendRow;
 mod aliases;
 mod audit;
 mod columns;

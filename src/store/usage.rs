@@ -13,45 +13,16 @@ use sea_orm::{
 };
 
 use super::{Store, StoreError, Tx, rows};
-use crate::domain::{NanoUsd, SpendWindow, TenantId, Timestamp, UsageRecord, VirtualKeyId, WindowIndex};
+use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex};
 
 /// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
 const ROWS_AT_ONCE: usize = 500;
-
-const VIRTUAL_KEY: &str = "virtual_key";
-const TENANT: &str = "tenant";
-
-/// Whose spend a counter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SpendScope {
-    /// A virtual key's.
-    VirtualKey(VirtualKeyId),
-    /// A tenant's, all its keys together.
-    Tenant(TenantId),
-}
-
-impl SpendScope {
-    /// The name used in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::VirtualKey(_) => VIRTUAL_KEY,
-            Self::Tenant(_) => TENANT,
-        }
-    }
-
-    fn id(self) -> String {
-        match self {
-            Self::VirtualKey(id) => id.to_string(),
-            Self::Tenant(id) => id.to_string(),
-        }
-    }
-}
 
 /// Settled spend of one scope in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpendRow {
     /// Whose.
-    pub scope: SpendScope,
+    pub scope: Scope,
     /// In which kind of window.
     pub window: SpendWindow,
     /// In which day, week or month.
@@ -68,7 +39,7 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
         records.iter().filter(|record| seen.insert(record.request_id)).collect();
     // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
     fresh.sort_by_key(|record| record.request_id);
-    let mut added = BTreeMap::<(SpendScope, SpendWindow, WindowIndex), NanoUsd>::new();
+    let mut added = BTreeMap::<(Scope, SpendWindow, WindowIndex), NanoUsd>::new();
     for chunk in fresh.chunks(ROWS_AT_ONCE) {
         let inserted = insert_new(tx, chunk).await?;
         for record in chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())) {
@@ -76,8 +47,7 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
             if cost == NanoUsd::ZERO {
                 continue;
             }
-            for scope in [SpendScope::VirtualKey(record.virtual_key_id), SpendScope::Tenant(record.tenant_id)]
-            {
+            for scope in [Scope::VirtualKey(record.virtual_key_id), Scope::Tenant(record.tenant_id)] {
                 for window in SpendWindow::ALL {
                     let sum = added.entry((scope, window, window.index(record.started_at))).or_default();
                     *sum = sum.plus(cost);
@@ -102,10 +72,10 @@ async fn insert_new(tx: &Tx, records: &[&UsageRecord]) -> Result<HashSet<String>
     Ok(inserted.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
 }
 
-async fn add(tx: &Tx, sums: &[((SpendScope, SpendWindow, WindowIndex), NanoUsd)]) -> Result<(), StoreError> {
+async fn add(tx: &Tx, sums: &[((Scope, SpendWindow, WindowIndex), NanoUsd)]) -> Result<(), StoreError> {
     let rows = sums.iter().map(|((scope, window, index), sum)| spend_counter::ActiveModel {
-        scope: Set(scope.as_str().into()),
-        scope_id: Set(scope.id()),
+        scope: Set(scope.kind().into()),
+        scope_id: Set(scope.to_string()),
         window: Set(window.as_str().into()),
         window_index: Set(index.0),
         settled_nano_usd: Set(sum.nano()),
@@ -179,8 +149,8 @@ fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
     let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
     Ok(SpendRow {
         scope: match row.scope.as_str() {
-            VIRTUAL_KEY => SpendScope::VirtualKey(rows::id(TABLE, &row.scope_id)?),
-            TENANT => SpendScope::Tenant(rows::id(TABLE, &row.scope_id)?),
+            "virtual_key" => Scope::VirtualKey(rows::id(TABLE, &row.scope_id)?),
+            "tenant" => Scope::Tenant(rows::id(TABLE, &row.scope_id)?),
             _ => return Err(corrupt("`scope` is unknown")),
         },
         window: rows::spend_window(&row.window).ok_or(corrupt("`window` is unknown"))?,

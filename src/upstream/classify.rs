@@ -19,7 +19,7 @@ pub enum Failure {
         /// HTTP status, or the one an error inside a 200 stands for.
         status: u16,
         /// What it said, cleaned.
-        error: ProviderError,
+        error: Box<ProviderError>,
         /// How long it asked to be left alone.
         retry_after: Option<Duration>,
     },
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn rejected(status: u16, context_length: bool) -> Failure {
-        let error = ProviderError { context_length, ..ProviderError::default() };
+        let error = Box::new(ProviderError { context_length, ..ProviderError::default() });
         Failure::Rejected { status, error, retry_after: None }
     }
 

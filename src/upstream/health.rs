@@ -118,18 +118,13 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialects::ProviderError;
 
     fn model() -> ModelName {
         ModelName::parse("m").expect("a name")
     }
 
     fn status(status: u16, retry_after: Option<u64>) -> Failure {
-        Failure::Rejected {
-            status,
-            error: ProviderError::default(),
-            retry_after: retry_after.map(Duration::from_secs),
-        }
+        Failure::Rejected { status, error: Box::default(), retry_after: retry_after.map(Duration::from_secs) }
     }
 
     #[test]

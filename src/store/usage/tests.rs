@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use sea_orm::PaginatorTrait;
 
 use super::*;
+use crate::domain::{TenantId, VirtualKeyId};
 use crate::{
     domain::{ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, TokenUsage, UsageSource},
     store::testing,
@@ -69,7 +70,7 @@ async fn a_record_counts_for_its_key_and_tenant_in_the_windows_of_its_start() {
     let mut all: Vec<_> = SpendWindow::ALL.map(|window| (window, 250)).into();
     all.sort();
     let rows = db.load_spend(started).await.expect("rows");
-    for scope in [SpendScope::VirtualKey(key), SpendScope::Tenant(tenant)] {
+    for scope in [Scope::VirtualKey(key), Scope::Tenant(tenant)] {
         assert_eq!(sum(&rows, scope), all);
     }
     let next_day = db.load_spend(at("2026-11-22")).await.expect("rows");
@@ -102,7 +103,7 @@ async fn more_records_than_one_statement_takes_are_written_once() {
     let rows = db.load_spend(at("2026-11-21")).await.expect("rows");
     let total = rows
         .iter()
-        .find(|row| row.scope == SpendScope::Tenant(tenant) && row.window == SpendWindow::Total)
+        .find(|row| row.scope == Scope::Tenant(tenant) && row.window == SpendWindow::Total)
         .expect("a counter");
     assert_eq!(total.settled.nano(), many.len() as i64);
     let written = usage_record::Entity::find().count(db.reader()).await.expect("a count");

@@ -1,0 +1,61 @@
+//! Why a gateway does not start. Each says what to do about it.
+
+use crate::{
+    control::ControlError,
+    server::{ListenError, LockError},
+    store::StoreError,
+    vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
+};
+
+/// A start-up failure.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another instance runs here.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The database cannot be opened or read.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// A master key is unusable.
+    #[error(transparent)]
+    KeyRing(#[from] KeyRingError),
+    /// The master key's file is unusable.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// There are sealed keys and no master key.
+    #[error(
+        "the database holds sealed keys and no master key is given; set `PROVIDER_KEY_ENCRYPTION_KEY` to the one they were sealed with"
+    )]
+    NoMasterKey,
+    /// Several instances would each make their own.
+    #[error(
+        "on Postgres the master key is not made up, because all instances must share it; make one with `keystile master-key generate` and set `PROVIDER_KEY_ENCRYPTION_KEY`"
+    )]
+    MasterKeyForPostgres,
+    /// A sealed row cannot be opened with the master keys given.
+    #[error("`{what}` cannot be opened")]
+    Sealed {
+        /// Which row.
+        what: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// A session key is unusable.
+    #[error(transparent)]
+    SessionKey(#[from] SessionKeyError),
+    /// Passwords cannot be hashed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// An address is taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The TLS client cannot be built.
+    #[error("the client for providers cannot be built")]
+    Client(#[from] reqwest::Error),
+    /// A first act failed.
+    #[error("the first admin, tenant or prices cannot be set up")]
+    Control(#[from] ControlError),
+    /// A socket or file failed.
+    #[error("the built-in provider cannot listen on loopback")]
+    Io(#[from] std::io::Error),
+}

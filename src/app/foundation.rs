@@ -1,0 +1,173 @@
+//! What every command stands on: the database, the master keys, the house's own secrets. `serve` builds the house on
+//! it; other commands open it beside a running gateway and touch neither its lock nor its listeners.
+
+use std::{path::Path, sync::Arc};
+
+use super::StartError;
+use crate::{
+    catalogue::Catalogue,
+    config::Config,
+    control::{AuditKey, Control, Notify, Parts, Settings},
+    domain::{Clock, EgressPolicy},
+    ledger::Accounts,
+    store::{Store, sqlite_url},
+    vault::{
+        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
+        create_key_file, load_key_file,
+    },
+};
+
+/// The master key's file in the data directory.
+const KEY_FILE: &str = "master.key";
+
+/// What to do when no master key is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MasterKeys {
+    /// On a new local database, make one.
+    MadeWhenMissing,
+    /// They must be there.
+    MustExist,
+}
+
+/// The opened foundation.
+pub struct Foundation {
+    /// The database.
+    pub store: Store,
+    /// Opens and seals provider keys.
+    pub vault: Arc<Vault>,
+    /// Digests virtual keys.
+    pub pepper: Arc<Pepper>,
+    /// Providers and prices.
+    pub catalogue: Arc<Catalogue>,
+    /// What the operator may want to know.
+    pub facts: Vec<String>,
+    clock: Clock,
+    sessions: Arc<Sessions>,
+    audit_key: AuditKey,
+    fingerprints: Arc<Fingerprinter>,
+}
+
+impl Foundation {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the database or any sealed row in it cannot be opened.
+    pub async fn open(config: &Config, clock: &Clock, missing: MasterKeys) -> Result<Self, StartError> {
+        let mut facts = Vec::new();
+        let store = match &config.database_url {
+            Some(url) => Store::open(&url.0).await?,
+            None => Store::open(&sqlite_url(&config.server.data_dir.join("keystile.db"))).await?,
+        };
+        match config.database_file() {
+            Some(file) => facts.push(format!("database: SQLite at {}", file.display())),
+            None => facts.push("database: Postgres".into()),
+        }
+        let sealed = store.sealed_rows().await?;
+        let ring = key_ring(config, missing, sealed.is_empty(), &mut facts)?;
+        facts.push(format!("master keys: {} (the first seals)", ring.kids().collect::<Vec<_>>().join(", ")));
+        let vault = Arc::new(Vault::new(ring, clock.clone()));
+        for row in &sealed {
+            vault
+                .check(&row.sealed)
+                .map_err(|source| StartError::Sealed { what: row.what.clone(), source })?;
+        }
+        let house = |name| house_secret(&store, &vault, clock, name);
+        let pepper_secret = house(HouseSecretName::Pepper).await?;
+        let fingerprints = Arc::new(Fingerprinter::new(&pepper_secret));
+        let sessions = match config.admin.jwt_keys.as_slice() {
+            [] => vec![SessionKey::from_house(&house(HouseSecretName::JwtKey).await?)],
+            keys => keys.iter().map(SessionKey::from_config).collect(),
+        };
+        let sessions = Arc::new(Sessions::new(sessions, config.admin.session_ttl)?);
+        let audit_key = AuditKey::new(house(HouseSecretName::AuditKey).await?);
+        Ok(Self {
+            vault,
+            pepper: Arc::new(Pepper::new(pepper_secret)),
+            catalogue: Arc::new(Catalogue::bundled()),
+            facts,
+            clock: clock.clone(),
+            sessions,
+            audit_key,
+            fingerprints,
+            store,
+        })
+    }
+
+    /// What an administrator can do on it.
+    ///
+    /// # Errors
+    /// When passwords cannot be hashed on this machine.
+    pub fn control(
+        self,
+        config: &Config,
+        egress: EgressPolicy,
+        accounts: Option<Arc<Accounts>>,
+        notify: Notify,
+    ) -> Result<Control, StartError> {
+        Ok(Control::new(Parts {
+            store: self.store,
+            vault: self.vault,
+            pepper: self.pepper,
+            fingerprints: self.fingerprints,
+            audit_key: self.audit_key,
+            passwords: Arc::new(Passwords::new()?),
+            sessions: self.sessions,
+            catalogue: self.catalogue,
+            accounts,
+            clock: self.clock,
+            notify,
+            settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default },
+        }))
+    }
+}
+
+/// The master keys: the operator's, else the data directory's own, else, on a new local database, a new one.
+fn key_ring(
+    config: &Config,
+    missing: MasterKeys,
+    nothing_sealed: bool,
+    facts: &mut Vec<String>,
+) -> Result<KeyRing, StartError> {
+    if !config.vault.master_keys.is_empty() {
+        return Ok(KeyRing::from_texts(&config.vault.master_keys)?);
+    }
+    if config.database_file().is_none() {
+        return Err(StartError::MasterKeyForPostgres);
+    }
+    let path = config.server.data_dir.join(KEY_FILE);
+    if let Some(keys) = load_key_file(&path)? {
+        return Ok(KeyRing::from_texts(&keys)?);
+    }
+    if !nothing_sealed || missing == MasterKeys::MustExist {
+        return Err(StartError::NoMasterKey);
+    }
+    let key = create_key_file(&path)?;
+    facts.push(format!(
+        "made a new master key: {} (keep a copy: without it no provider key opens)",
+        shown(&path)
+    ));
+    Ok(KeyRing::from_texts(&[key])?)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// One of the house's own secrets, made at the first start. Of two processes that make it at once one wins.
+async fn house_secret(
+    store: &Store,
+    vault: &Vault,
+    clock: &Clock,
+    name: HouseSecretName,
+) -> Result<HouseSecret, StartError> {
+    let sealed = match store.house_secret(name.as_str()).await? {
+        Some(sealed) => sealed,
+        None => {
+            let sealed = vault.seal_house(name, &HouseSecret::generate());
+            store.house_secret_or_insert(name.as_str(), &sealed, clock.now()).await?
+        }
+    };
+    vault
+        .open_house(name, &sealed)
+        .map_err(|source| StartError::Sealed { what: name.as_str().into(), source })
+}

@@ -1,0 +1,264 @@
+//! The composition root: settings in, a running gateway out. The only room that knows every other.
+//!
+//! Start-up order: lock, schema, master keys (every sealed row must open), house secrets, prices, spend so far, then
+//! the listeners. Nothing listens before all of it is done. Shutdown is the reverse: accept nothing, let live requests
+//! finish, write every usage record, close the database.
+
+mod demo_house;
+mod error;
+mod foundation;
+mod ops;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    demo_house::{DEMO_ADMIN, DemoAccess},
+    error::StartError,
+    foundation::{Foundation, MasterKeys},
+};
+use crate::{
+    catalogue::Catalogue,
+    changes::Changes,
+    config::Config,
+    control::{Control, Notify},
+    domain::{Clock, EgressPolicy},
+    gateway::{Authenticator, Gateway, House},
+    ledger::{Accounts, Recorder, SettledSpend, Sink},
+    limits::{Limiters, Ticks},
+    server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
+    store::{Store, StoreError, usage::write_usage},
+    telemetry::{Metrics, Plane},
+    upstream::{Health, Upstream, build_client},
+};
+
+/// How long usage records may take to reach the database at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the admin plane's last requests may take.
+const ADMIN_DRAIN: Duration = Duration::from_secs(5);
+/// How often unused limiters are forgotten.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// What is not a setting of the operator's.
+pub struct StartOptions {
+    /// Wall time; tests turn their own.
+    pub clock: Clock,
+    /// Adds the built-in provider, a virtual key for it, and an admin with a password for this run.
+    pub demo: bool,
+    /// Counters; made before the log begins, which counts too.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self { clock: Clock::system(), demo: false, metrics: metrics() }
+    }
+}
+
+/// A running gateway.
+pub struct App {
+    /// Where applications call.
+    pub address: SocketAddr,
+    /// Where administrators call.
+    pub admin_address: SocketAddr,
+    /// What the operator may want to know, one line a fact.
+    pub facts: Vec<String>,
+    /// How to use the demo, if it was asked for.
+    pub demo: Option<DemoAccess>,
+    /// What the data plane stands on, for tests and embedding.
+    pub house: Arc<House>,
+    /// What an administrator can do.
+    pub control: Control,
+    data_plane: Shutdown,
+    admin_plane: Shutdown,
+    background: CancellationToken,
+    tracker: TaskTracker,
+    store: Store,
+    _lock: InstanceLock,
+}
+
+impl Sink for Store {
+    async fn write(&self, records: &[crate::domain::UsageRecord]) -> Result<(), StoreError> {
+        self.write(async |tx: &crate::store::Tx| write_usage(tx, records).await).await
+    }
+}
+
+impl App {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When another instance runs on the same data, a sealed row cannot be opened, or an address is taken.
+    pub async fn start(mut config: Config, options: StartOptions) -> Result<Self, StartError> {
+        let StartOptions { clock, demo, metrics } = options;
+        let tracker = TaskTracker::new();
+        let background = CancellationToken::new();
+        let built_in = if demo {
+            let provider = crate::demo::start(&tracker, background.clone(), clock.clone()).await?;
+            config.egress_allow.push(demo_house::allow(provider.address));
+            Some(provider)
+        } else {
+            None
+        };
+        let lock = InstanceLock::take(&config.server.data_dir, config.database_file().as_deref())?;
+        let foundation = Foundation::open(&config, &clock, MasterKeys::MadeWhenMissing).await?;
+        let (store, vault) = (foundation.store.clone(), Arc::clone(&foundation.vault));
+        let (pepper, catalogue) = (Arc::clone(&foundation.pepper), Arc::clone(&foundation.catalogue));
+        let mut facts = foundation.facts.clone();
+
+        let changes = Arc::new(Changes::default());
+        let seen = store.last_change().await?;
+        let accounts = Arc::new(Accounts::default());
+        let spend = store.load_spend(clock.now()).await?;
+        accounts.load(spend.into_iter().map(|row| SettledSpend {
+            scope: row.scope,
+            window: row.window,
+            index: row.index,
+            settled: row.settled,
+        }));
+        let egress = egress_policy(&config);
+        let limiters = Arc::new(Limiters::new(Ticks::system()));
+        let notify = Notify::new({
+            let changes = Arc::clone(&changes);
+            move |tenant| changes.publish(tenant)
+        });
+        let recorder = Recorder::start(store.clone(), config.limits.record_queue, &tracker);
+        let control = foundation.control(&config, egress.clone(), Some(Arc::clone(&accounts)), notify)?;
+        prepare(&control, &config, &mut facts).await?;
+
+        let settings = Arc::new(config);
+        let client = build_client(&settings.upstream, Arc::new(egress.clone()))?;
+        let (data_plane, admin_plane) = (Shutdown::new(), Shutdown::new());
+        let house = Arc::new(House {
+            authenticator: Authenticator::new(
+                store.clone(),
+                pepper,
+                Arc::clone(&changes),
+                Arc::clone(&catalogue),
+                Arc::clone(&limiters),
+                clock.clone(),
+            ),
+            settings: Arc::clone(&settings),
+            store: store.clone(),
+            accounts,
+            recorder,
+            catalogue,
+            upstream: Upstream::new(client, vault, Arc::new(egress)),
+            health: Health::default(),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+            tasks: data_plane.tasks().clone(),
+            draining: data_plane.drain_token().clone(),
+            cut: data_plane.cut_token().clone(),
+        });
+
+        tracker.spawn({
+            let control = control.clone();
+            Arc::clone(&changes).follow(store.clone(), seen, background.clone(), async move || {
+                if let Err(error) = control.reload_prices().await {
+                    tracing::warn!(reason = %error, "prices.reload_failed");
+                }
+            })
+        });
+        tracker.spawn(housekeeping(limiters, background.clone()));
+
+        let gateway = Gateway::new(Arc::clone(&house));
+        let connections = ConnectionSettings::from(&*settings);
+        let data = {
+            let metrics = Arc::clone(&metrics);
+            let serve = move |_peer| {
+                let gateway = gateway.clone();
+                let counted = Arc::new(metrics.connection_opened(Plane::Data));
+                service_fn(move |request| {
+                    let _open = Arc::clone(&counted);
+                    gateway.clone().answer(request)
+                })
+            };
+            listen(settings.server.listen, connections.clone(), serve, &data_plane).await?
+        };
+        let admin = {
+            let router = ops::router(Arc::clone(&house));
+            let serve = move |_peer: SocketAddr| {
+                let counted = Arc::new(metrics.connection_opened(Plane::Admin));
+                let inner = TowerToHyperService::new(router.clone());
+                service_fn(move |request| {
+                    let _open = Arc::clone(&counted);
+                    let answer = hyper::service::Service::call(&inner, request);
+                    async move { answer.await.map_err(|never: Infallible| match never {}) }
+                })
+            };
+            listen(settings.server.admin_listen, connections, serve, &admin_plane).await?
+        };
+        let demo = match built_in {
+            Some(provider) => {
+                Some(demo_house::furnish(&control, &provider, data.address, admin.address).await?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            address: data.address,
+            admin_address: admin.address,
+            facts,
+            demo,
+            house,
+            control,
+            data_plane,
+            admin_plane,
+            background,
+            tracker,
+            store,
+            _lock: lock,
+        })
+    }
+
+    /// Stops in good order: no new requests, live ones get `timeout` (less if `hurry` is ready before), then every
+    /// usage record is written. Answers how the drain went and how many records could not be written.
+    pub async fn stop(self, timeout: Duration, hurry: impl Future<Output = ()>) -> (Drained, usize) {
+        let drained = self.data_plane.drain(timeout, hurry).await;
+        let lost = self.house.recorder.close(Instant::now() + FLUSH_TIMEOUT).await;
+        self.admin_plane.drain(ADMIN_DRAIN, std::future::pending()).await;
+        self.background.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        drop(self.house);
+        drop(self.control);
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(reason = %error, "store.close_failed");
+        }
+        (drained, lost)
+    }
+}
+
+/// Counters that know the names in the catalogue; others are lumped together.
+pub fn metrics() -> Arc<Metrics> {
+    let catalogue = Catalogue::bundled();
+    let models: Vec<String> = catalogue.prices.load().models().map(ToString::to_string).collect();
+    let providers = catalogue.providers.iter().map(|provider| provider.slug.as_str());
+    Arc::new(Metrics::new(providers, models.iter().map(String::as_str)))
+}
+
+/// What must be there before anybody calls: a tenant, the first admin where one is named, the owners' prices.
+async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) -> Result<(), StartError> {
+    control.ensure_default_tenant().await?;
+    if let (Some(email), Some(password)) = (&config.admin.email, &config.admin.password)
+        && control.ensure_first_admin(email, password).await?
+    {
+        facts.push(format!("made the first admin: {email}"));
+    }
+    control.reload_prices().await?;
+    Ok(())
+}
+
+/// Which upstream addresses the operator allows.
+pub fn egress_policy(config: &Config) -> EgressPolicy {
+    EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
+}
+
+async fn housekeeping(limiters: Arc<Limiters>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+        limiters.sweep();
+    }
+}

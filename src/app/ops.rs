@@ -1,0 +1,58 @@
+//! What machines ask the admin plane: `/health`, `/ready`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde_json::json;
+
+use crate::{gateway::House, telemetry::metrics};
+
+/// Their routes.
+pub(super) fn router(house: Arc<House>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(scrape))
+        .with_state(house)
+}
+
+/// The same as on the data plane.
+async fn health(State(house): State<Arc<House>>) -> impl IntoResponse {
+    let connected = house.store.is_healthy().await;
+    let (code, status, database) = if connected {
+        (StatusCode::OK, "healthy", "connected")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", "disconnected")
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    (code, Json(json!({ "status": status, "service": "keystile", "version": version, "database": database })))
+}
+
+/// Whether to send requests here: not while draining, not while usage cannot be recorded.
+async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
+    let reason = if house.draining.is_cancelled() {
+        Some("draining")
+    } else if house.recorder.is_blocked() {
+        Some("usage cannot be recorded")
+    } else {
+        None
+    };
+    match reason {
+        None => (StatusCode::OK, Json(json!({ "status": "ready" }))),
+        Some(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reason": reason })))
+        }
+    }
+}
+
+async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
+    house.metrics.record_queue_depth.set(i64::try_from(house.recorder.pending()).unwrap_or(i64::MAX));
+    house.metrics.reserved_nano_usd.set(house.accounts.reserved_total().nano());
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], house.metrics.encode())
+}

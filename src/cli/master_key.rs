@@ -1,0 +1,22 @@
+//! `keystile master-key …`
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::vault::KeyRing;
+
+#[derive(Subcommand)]
+pub(super) enum MasterKey {
+    /// Print a new master key for PROVIDER_KEY_ENCRYPTION_KEY.
+    Generate,
+}
+
+impl MasterKey {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let Self::Generate = self;
+        println!("{}", KeyRing::generate().0.as_str());
+        eprintln!("Keep a copy apart from the database: without this key no provider key opens.");
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,91 @@
+//! Tables for people, JSON for programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Prints `value` as JSON, one document.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// A table whose columns are as wide as their widest cell.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With a heading.
+    pub(super) fn new<const N: usize>(heading: [&str; N]) -> Self {
+        Self::of(heading.map(str::to_owned).to_vec())
+    }
+
+    /// With a heading whose length is known only now.
+    pub(super) fn of(heading: Vec<String>) -> Self {
+        Self { rows: vec![heading] }
+    }
+
+    /// Adds a row.
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
+    }
+
+    /// Adds a row of as many cells as the heading has.
+    pub(super) fn cells(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The table as text. Control characters in names are shown, not obeyed.
+    pub(super) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let visible = |text: &str| -> String {
+            text.chars()
+                .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+                .collect()
+        };
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+        let width = |column: usize| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &rows {
+            let line: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            text.push_str(line.join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Prints it; says so on standard error when there is nothing but a heading.
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        io::stdout().lock().write_all(self.render().as_bytes())?;
+        if self.rows.len() == 1 && io::stderr().is_terminal() {
+            eprintln!("(none)");
+        }
+        Ok(())
+    }
+}
+
+/// `-` for what is not set.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_control_characters_are_shown() {
+        let mut table = Table::new(["id", "name"]);
+        table.row(["1".into(), "a\u{1b}[31mb".into()]);
+        table.row(["22".into(), "c".into()]);
+        assert_eq!(table.render(), "id  name\n1   a\\u{1b}[31mb\n22  c\n");
+    }
+}
