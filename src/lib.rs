@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod domain;
 pub mod ledger;
+pub mod limits;
 pub mod store;
 pub mod telemetry;
 pub mod vault;

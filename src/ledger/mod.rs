@@ -8,10 +8,11 @@
 mod accounts;
 pub mod cost;
 pub mod estimate;
+mod record;
 mod reserve;
 
 pub use accounts::{Accounts, SettledSpend, Standing};
-
+pub use record::{Place, QueueFull, Recorder, Sink};
 pub use reserve::{Ask, Refusal, RefusalKind, Reservation, ScopeCap, Settled};
 
 pub use crate::domain::Scope;
