@@ -10,7 +10,7 @@
 mod price_file;
 mod prices;
 mod providers;
-mod quirks;
+pub mod quirks;
 mod rates;
 
 use arc_swap::ArcSwap;

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    DialectKind, Quirks,
+    DialectKind, OutputLimitField, Quirks,
     rates::{DEFAULT_MAX_IMAGE_TOKENS, DEFAULT_OVERHEAD_TOKENS},
 };
 use crate::domain::ProviderSlug;
@@ -148,7 +148,7 @@ impl Providers {
     }
 
     /// A provider of the tenant's own: the address is used as given, a key is optional, and nothing is assumed about
-    /// it beyond its dialect.
+    /// it beyond its dialect. A limit on output is called `max_tokens`, which every server of this kind understands.
     pub fn custom(slug: ProviderSlug, base_url: &str, dialect: DialectKind) -> Provider {
         Provider {
             name: slug.to_string(),
@@ -158,7 +158,7 @@ impl Providers {
             auth: AuthStyle::Bearer,
             key_optional: true,
             key_prefix: None,
-            quirks: Quirks::default(),
+            quirks: Quirks { output_limit: OutputLimitField::Either, ..Quirks::default() },
             bounds: InputBounds::default(),
         }
     }
@@ -229,10 +229,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{OutputLimitField, StreamUsage},
-        *,
-    };
+    use super::{super::StreamUsage, *};
 
     fn slug(text: &str) -> ProviderSlug {
         ProviderSlug::parse(text).expect("a slug")
@@ -274,6 +271,15 @@ mod tests {
         assert!(quirks("perplexity").done_missing);
         assert!(providers.get(&slug("ollama")).expect("known").key_optional);
         assert!(!providers.get(&slug("openai")).expect("known").key_optional);
+    }
+
+    #[test]
+    fn the_page_about_providers_names_each_with_its_address() {
+        let page = include_str!("../../docs/providers.md");
+        for provider in Providers::bundled().iter() {
+            let row = format!("| `{}` | {} | `{}` |", provider.slug, provider.name, provider.base_url);
+            assert!(page.contains(&row), "docs/providers.md lacks {row}");
+        }
     }
 
     #[test]

@@ -1,71 +1,54 @@
-//! In what a provider's dialect differs from the book. Data from `config/providers.toml`, read by `dialects`; a new
-//! difference is a field here, not a branch on a provider's name there.
+//! How a provider differs from the dialect it speaks. Differences are data, never a branch on a provider's name;
+//! the defaults describe OpenAI itself.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-/// The language a provider speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
+/// Which dialect a provider speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DialectKind {
-    /// OpenAI's chat completions, completions and embeddings.
+    /// OpenAI's own.
     #[default]
     OpenAi,
 }
 
-impl DialectKind {
-    /// The name used by the API and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-        }
-    }
-
-    /// Reads the name back.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "openai" => Some(Self::OpenAi),
-            _ => None,
-        }
-    }
-}
-
-/// How usage comes to be in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
+/// How a provider's streams come to carry usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
-    /// `stream_options.include_usage` asks for it.
+    /// Only when `stream_options.include_usage` asks for it.
     #[default]
     Ask,
-    /// It comes by itself; asking is refused or useless.
+    /// By itself; the gateway does not ask.
     Always,
 }
 
-/// The field that limits output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
+/// Under which name a provider takes the limit on output tokens of a chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputLimitField {
-    /// `max_tokens` only.
+    /// `max_tokens` only: a client's `max_completion_tokens` is renamed.
     MaxTokens,
-    /// `max_completion_tokens`; the other is refused by some models.
-    MaxCompletionTokens,
-    /// Both are understood.
+    /// A client's own field passes unchanged; a limit the gateway adds is `max_completion_tokens`.
     #[default]
+    MaxCompletionTokens,
+    /// A client's own field passes unchanged; a limit the gateway adds is `max_tokens`.
     Either,
 }
 
-/// In what a provider differs from the book.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// A provider's differences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
 pub struct Quirks {
-    /// How usage comes to be in a stream.
+    /// How streams come to carry usage.
     pub stream_usage: StreamUsage,
-    /// The field that limits output.
-    pub output_limit: OutputLimitField,
-    /// `completion_tokens` leaves reasoning out.
-    pub reasoning_apart: bool,
-    /// A request with `stream_options` is refused.
+    /// `stream_options` is refused, so a client's own is taken out.
     pub refuses_stream_options: bool,
-    /// Embeddings come as floats only; `encoding_format: base64` is refused.
+    /// Name of the output limit.
+    pub output_limit: OutputLimitField,
+    /// `completion_tokens` leaves reasoning out (xAI).
+    pub reasoning_apart: bool,
+    /// Embeddings come as float arrays only, never as base64.
     pub float_embeddings_only: bool,
     /// Streams end without `[DONE]`.
     pub done_missing: bool,
