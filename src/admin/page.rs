@@ -131,6 +131,10 @@ async fn collect(request: Request, limit: usize) -> Result<Bytes, AdminError> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AdminError> {
+    // A struct would also be read from an array of its members in order, and so without their names.
+    if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(AdminError::InvalidRequest("the body must be a JSON object".into()));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let text = without_values(&error.to_string());
         if error.is_data() { AdminError::InvalidRequest(text) } else { AdminError::InvalidJson(text) }
@@ -195,7 +199,7 @@ mod tests {
             weight: i64,
         }
         let error = parse::<Asked>(br#"{"weight":"sk-canary, expected x"}"#).expect_err("not a number");
-        assert_eq!(error.to_string(), "invalid type: string, expected i64 at line 1 column 32");
+        assert_eq!(error.to_string(), "invalid type: string, expected i64 at line 1 column 33");
         let error = parse::<Asked>(br#"{"wait":1}"#).expect_err("unknown");
         assert!(error.to_string().starts_with("unknown field `wait`"), "{error}");
     }
