@@ -1,5 +1,6 @@
 //! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
 
+pub mod admin;
 pub mod app;
 pub mod catalogue;
 pub mod changes;

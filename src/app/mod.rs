@@ -11,7 +11,7 @@ mod ops;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,6 +22,7 @@ pub use self::{
     foundation::{Foundation, MasterKeys},
 };
 use crate::{
+    admin::{self, AdminSettings, ClientAddress},
     catalogue::Catalogue,
     changes::Changes,
     config::Config,
@@ -180,12 +181,15 @@ impl App {
             listen(settings.server.listen, connections.clone(), serve, &data_plane).await?
         };
         let admin = {
-            let router = ops::router(Arc::clone(&house));
-            let serve = move |_peer: SocketAddr| {
+            let admin_settings = AdminSettings { hosts: settings.admin.hosts.clone() };
+            let router =
+                admin::router_with(control.clone(), &admin_settings, ops::router(Arc::clone(&house)));
+            let serve = move |peer: SocketAddr| {
                 let counted = Arc::new(metrics.connection_opened(Plane::Admin));
                 let inner = TowerToHyperService::new(router.clone());
-                service_fn(move |request| {
+                service_fn(move |mut request: Request<Incoming>| {
                     let _open = Arc::clone(&counted);
+                    request.extensions_mut().insert(ClientAddress(peer.ip()));
                     let answer = hyper::service::Service::call(&inner, request);
                     async move { answer.await.map_err(|never: Infallible| match never {}) }
                 })

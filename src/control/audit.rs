@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{
     Control, ControlError,
     act::{permit, scope_of},
+    error::OrMissing,
 };
 use crate::{
     domain::{Actor, AuditEvent, AuditId, Permission, TenantId, Timestamp},
@@ -189,7 +190,12 @@ impl Control {
         page: &Page,
     ) -> Result<Paged<AuditView>, ControlError> {
         permit(actor, Permission::ReadAudit)?;
-        Ok(self.store.audit_entries(scope_of(actor), filter, page).await?.map(AuditView::from))
+        Ok(self
+            .store
+            .audit_entries(scope_of(actor), filter, page)
+            .await
+            .or_bad_cursor()?
+            .map(AuditView::from))
     }
 
     /// Walks the chain from its first entry. `expected` is a head that was noted elsewhere.

@@ -62,12 +62,22 @@ impl ControlError {
 /// Says what it is that a missing row would have been.
 pub(super) trait OrMissing<T> {
     fn or_missing(self, what: &'static str) -> Result<T, ControlError>;
+
+    /// For lists, in which the only thing that can be missing is the place that a cursor names.
+    fn or_bad_cursor(self) -> Result<T, ControlError>;
 }
 
 impl<T> OrMissing<T> for Result<T, StoreError> {
     fn or_missing(self, what: &'static str) -> Result<T, ControlError> {
         self.map_err(|error| match error {
             StoreError::NotFound => ControlError::NotFound(what),
+            other => ControlError::Store(other),
+        })
+    }
+
+    fn or_bad_cursor(self) -> Result<T, ControlError> {
+        self.map_err(|error| match error {
+            StoreError::NotFound => ControlError::bad("`cursor` must be one that this list answered"),
             other => ControlError::Store(other),
         })
     }

@@ -51,6 +51,9 @@ pub use tenants::{NewTenant, TenantChange, TenantView};
 pub use users::{NewUser, UserChange, UserView};
 pub use virtual_keys::{KeyLife, MadeKey, NewVirtualKey, RotateKey, VirtualKeyChange, VirtualKeyView};
 
+/// Words of the store that callers need beside those of this room.
+pub use crate::store::{AuditFilter, Page, Paged, StoreError};
+
 /// The tenant that exists from the start.
 pub const DEFAULT_TENANT: &str = "default";
 

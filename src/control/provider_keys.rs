@@ -157,7 +157,7 @@ impl Control {
             fingerprint: self.fingerprints.of(&secret),
             provider: slug,
             key_name,
-            dialect: place.custom.then(|| place.provider.dialect.as_str().to_owned()),
+            dialect: place.custom.then(|| dialect_name(place.provider.dialect)),
             base_url: place.url.base_url,
             origin: place.url.origin,
             models,
@@ -293,7 +293,7 @@ impl Control {
         dialect: Option<&str>,
     ) -> Result<Place, ControlError> {
         let dialect = match dialect {
-            Some(text) => Some(DialectKind::parse(text).ok_or_else(|| {
+            Some(text) => Some(dialect_named(text).ok_or_else(|| {
                 ControlError::invalid(
                     "unknown_dialect",
                     "`dialect` is not one that this gateway speaks; try `openai`",
@@ -310,7 +310,7 @@ impl Control {
             (Some(known), _) if dialect.is_some_and(|dialect| dialect != known.dialect) => {
                 return Err(ControlError::invalid(
                     "unknown_dialect",
-                    format!("`{slug}` speaks `{}`; leave `dialect` out", known.dialect.as_str()),
+                    format!("`{slug}` speaks `{}`; leave `dialect` out", dialect_name(known.dialect)),
                 ));
             }
             (Some(known), Some(given)) => (known.at(given), false),
@@ -360,8 +360,8 @@ impl Control {
         let known = self.catalogue.providers.get(&key.provider);
         let dialect = match (key.dialect, known) {
             (Some(dialect), _) => dialect,
-            (None, Some(provider)) => provider.dialect.as_str().to_owned(),
-            (None, None) => DialectKind::OpenAi.as_str().to_owned(),
+            (None, Some(provider)) => dialect_name(provider.dialect),
+            (None, None) => dialect_name(DialectKind::OpenAi),
         };
         ProviderKeyView {
             id: key.id,
@@ -380,6 +380,17 @@ impl Control {
             updated_at: key.updated_at,
         }
     }
+}
+
+fn dialect_name(dialect: DialectKind) -> String {
+    match serde_json::to_value(dialect) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+fn dialect_named(text: &str) -> Option<DialectKind> {
+    serde_json::from_value(text.into()).ok()
 }
 
 fn key_id(text: &str) -> Result<ProviderKeyId, ControlError> {

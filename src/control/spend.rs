@@ -215,7 +215,7 @@ impl Control {
         permit(actor, Permission::ReadSpend)?;
         let scope = self.scope(actor, query.tenant_id.as_deref()).await?;
         let filter = self.filter(actor, query).await?;
-        Ok(self.store.usage_rows(scope, &filter, page).await?.map(UsageView::from))
+        Ok(self.store.usage_rows(scope, &filter, page).await.or_bad_cursor()?.map(UsageView::from))
     }
 
     /// How the cost of one request came about.

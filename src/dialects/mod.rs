@@ -8,6 +8,7 @@ pub mod dialect;
 mod failure;
 pub mod openai;
 mod payload;
+mod reshape;
 
 #[cfg(test)]
 mod corpus_tests;
@@ -18,3 +19,4 @@ pub use dialect::{
     AnswerFacts, Call, Dialect, DialectError, EventFacts, ProviderError, StreamProgress, Unreadable,
     UpstreamRequest, dialect,
 };
+pub use reshape::{embeddings_to_base64, whole_to_stream};

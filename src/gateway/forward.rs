@@ -36,6 +36,8 @@ pub(super) struct Answer {
 pub(super) enum Content {
     /// All of it, as it came.
     Whole(Bytes),
+    /// All of it although a stream was asked for, as a stream.
+    Streamed(Bytes),
     /// A stream whose first meaningful event is in hand.
     Stream(Box<Opened>),
 }
@@ -150,6 +152,7 @@ async fn attempt(
     let first_byte =
         if journey.view.stream { timeouts.stream_first_byte_timeout } else { timeouts.first_byte_timeout };
     let hide_usage = prepared.request.usage_injected && !journey.view.include_usage;
+    let to_base64 = prepared.request.embeddings_to_base64;
     let row = &candidate.key.row;
     let response = house
         .upstream
@@ -202,6 +205,7 @@ async fn attempt(
         house.settings.limits.max_answer_bytes,
         timeouts.idle_timeout,
         body_deadline,
+        deadline,
     )
     .await?;
     let facts = prepared
@@ -210,8 +214,13 @@ async fn attempt(
         .map_err(|_| Failure::Ambiguous("the provider's answer is unreadable"))?;
     answered(facts, status, meter)?;
     if journey.view.stream {
-        // A server that cannot stream answers whole; its client is told so by an error, not by half a protocol.
-        return Err(Failure::Ambiguous("the provider did not stream its answer"));
+        let stream = dialects::whole_to_stream(&whole, journey.view.include_usage)
+            .ok_or(Failure::Ambiguous("the provider did not stream its answer"))?;
+        return Ok(Content::Streamed(stream));
+    }
+    if to_base64 {
+        // Unreadable embeddings pass as they came.
+        return Ok(Content::Whole(dialects::embeddings_to_base64(&whole).unwrap_or(whole)));
     }
     Ok(Content::Whole(whole))
 }

@@ -118,13 +118,19 @@ async fn stream(
         None => return Err(GatewayError::Draining),
     };
     let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
-    let Content::Stream(opened) = answer.content else { return Err(failed(meter, GatewayError::Internal)) };
-    let relay = Relay::new(house, *opened, 200, meter);
+    let body = match answer.content {
+        Content::Stream(opened) => GatewayBody::Relay(Box::new(Relay::new(house, *opened, 200, meter))),
+        Content::Streamed(bytes) | Content::Whole(bytes) => {
+            meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
+            meter.finish(200, Outcome::Ok);
+            GatewayBody::full(bytes)
+        }
+    };
     head.header(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))
         .header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
         // nginx and its relatives would hold a stream back until their buffer is full.
         .header("x-accel-buffering", HeaderValue::from_static("no"))
-        .body(GatewayBody::Relay(Box::new(relay)))
+        .body(body)
         .map_err(|_| GatewayError::Internal)
 }
 
@@ -142,7 +148,7 @@ async fn whole(
         None => return Err(GatewayError::Draining),
     };
     let bytes = match &answer.content {
-        Content::Whole(bytes) => Bytes::clone(bytes),
+        Content::Whole(bytes) | Content::Streamed(bytes) => Bytes::clone(bytes),
         Content::Stream(_) => return Err(failed(meter, GatewayError::Internal)),
     };
     meter.end_attempt(AttemptOutcome::Ok, Charge::Used);

@@ -17,6 +17,7 @@ pub(super) async fn collect(
     most: usize,
     idle: Duration,
     first_byte: Instant,
+    deadline: Instant,
 ) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::new();
     let mut until = first_byte;
@@ -33,7 +34,7 @@ pub(super) async fn collect(
                 whole.extend_from_slice(&data);
             }
         }
-        until = Instant::now() + idle;
+        until = deadline.min(Instant::now() + idle);
     }
 }
 

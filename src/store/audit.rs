@@ -197,3 +197,14 @@ fn read(row: entry::Model) -> Result<ChainedEntry, StoreError> {
         mac: row.mac,
     })
 }
+
+#[cfg(test)]
+impl Store {
+    /// Runs a statement that no code of ours would: what somebody with the database in hand could do.
+    pub(crate) async fn tamper(&self, sql: &str) {
+        use sea_orm::ConnectionTrait;
+        let tx = self.begin().await.expect("a transaction");
+        tx.execute_unprepared(sql).await.expect("a statement");
+        tx.commit().await.expect("a commit");
+    }
+}

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sea_orm::{
@@ -18,6 +18,9 @@ use super::{StoreError, open};
 
 /// How long the health check waits for the database: long enough for a free reader beside slow reports.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pause before a SQLite file that somebody else is just making is tried again.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
 
 /// A transaction that writes.
 pub type Tx = DatabaseTransaction;
@@ -61,6 +64,22 @@ pub struct Store {
     file: Option<Arc<Path>>,
 }
 
+/// Connects and migrates. Of several processes that make the same SQLite file at once, those that find it locked try
+/// again for as long as a statement would wait: the switch to the write-ahead log itself heeds no busy timeout.
+async fn ready(url: &str, options: Options) -> Result<open::Opened, StoreError> {
+    let deadline = Instant::now() + options.busy_timeout;
+    loop {
+        let opened = match open::connect(url, options).await {
+            Ok(opened) => open::migrate(&opened.writer).await.map(|()| opened),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Err(StoreError::Unavailable) if Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
+            settled => return settled,
+        }
+    }
+}
+
 impl Store {
     /// Opens the database at `url` (`sqlite:path` or `postgres://…`), creates a missing SQLite file, and brings the
     /// schema up to date. Several processes may do so at once. In a SQLite path `%` and `?` are written `%25` and
@@ -71,8 +90,7 @@ impl Store {
 
     /// [`Store::open`] with other timeouts and pools.
     pub async fn open_with(url: &str, options: Options) -> Result<Self, StoreError> {
-        let opened = open::connect(url, options).await?;
-        open::migrate(&opened.writer).await?;
+        let opened = ready(url, options).await?;
         let (mut writer, mut reader) = (opened.writer, opened.reader);
         let (reads, writes) = (Arc::default(), Arc::default());
         count_statements(&mut reader, &reads);

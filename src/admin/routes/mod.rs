@@ -1,0 +1,108 @@
+//! Every route of the admin plane, in one list, with what it needs and how it is described.
+
+mod aliases;
+mod audit;
+mod prices;
+mod provider_keys;
+mod session;
+mod spend;
+mod tenants;
+mod users;
+mod virtual_keys;
+
+use axum::{
+    http::Method,
+    routing::{MethodRouter, delete, get, patch, post, put},
+};
+
+use super::{auth::Access, openapi::Described};
+use crate::{
+    control::{
+        AliasChange, AliasView, AuditView, Control, ExplainView, NewAlias, NewPrices, NewProviderKey,
+        NewTenant, NewUser, NewVirtualKey, PricesView, ProviderKeyChange, ProviderKeyView, RotateKey,
+        Session, TenantChange, TenantView, UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
+    },
+    domain::Permission,
+};
+use virtual_keys::MadeVirtualKey;
+
+/// One route.
+pub(super) struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub access: Access,
+    pub handler: MethodRouter<Control>,
+    pub described: Described,
+}
+
+fn route(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    handler: MethodRouter<Control>,
+    described: Described,
+) -> Route {
+    Route { method, path, access, handler, described }
+}
+
+const PAGE: &[&str] = &["limit", "cursor"];
+const TENANT_PAGE: &[&str] = &["tenant_id", "limit", "cursor"];
+
+/// Every route. What stands here is what can be reached.
+#[rustfmt::skip]
+pub(super) fn table() -> Vec<Route> {
+    use Access::{Anyone, Needs, Session as Any};
+    use Method as M;
+    let house = Needs(Permission::ManageHouse);
+    let users = Needs(Permission::ManageUsers);
+    let keys = Needs(Permission::ManageKeys);
+    let spend = Needs(Permission::ReadSpend);
+    let audit = Needs(Permission::ReadAudit);
+    let says = Described::new;
+    vec![
+        route(M::GET, "/api/openapi.json", Anyone, get(session::openapi), says("This document").answers_other(200, "application/json")),
+        route(M::POST, "/api/auth/login", Anyone, post(session::login), says("Begin a session").takes::<session::Login>().answers::<Session>(200)),
+        route(M::GET, "/api/auth/session", Any, get(session::current), says("Whose session this is").answers::<session::Current>(200)),
+
+        route(M::GET, "/api/tenants", keys, get(tenants::list), says("Tenants").query(PAGE).answers_page::<TenantView>()),
+        route(M::POST, "/api/tenants", house, post(tenants::create), says("Make a tenant").takes::<NewTenant>().idempotent().answers::<TenantView>(201)),
+        route(M::GET, "/api/tenants/{id}", keys, get(tenants::one), says("One tenant").answers::<TenantView>(200)),
+        route(M::PATCH, "/api/tenants/{id}", house, patch(tenants::change), says("Change a tenant").takes::<TenantChange>().answers::<TenantView>(200)),
+        route(M::DELETE, "/api/tenants/{id}", house, delete(tenants::remove), says("Delete a tenant").answers_other(204, "")),
+
+        route(M::GET, "/api/users", users, get(users::list), says("Users").query(TENANT_PAGE).answers_page::<UserView>()),
+        route(M::POST, "/api/users", users, post(users::create), says("Make a user").takes::<NewUser>().idempotent().answers::<UserView>(201)),
+        route(M::GET, "/api/users/{id}", users, get(users::one), says("One user").answers::<UserView>(200)),
+        route(M::PATCH, "/api/users/{id}", users, patch(users::change), says("Change a user").takes::<UserChange>().answers::<UserView>(200)),
+        route(M::DELETE, "/api/users/{id}", users, delete(users::remove), says("Delete a user").answers_other(204, "")),
+
+        route(M::GET, "/api/keys", keys, get(provider_keys::list), says("Provider keys").query(&["tenant_id"]).answers_array::<ProviderKeyView>()),
+        route(M::POST, "/api/keys", keys, post(provider_keys::create), says("Store a provider key").takes::<NewProviderKey>().idempotent().answers::<ProviderKeyView>(201)),
+        route(M::GET, "/api/keys/{id}", keys, get(provider_keys::one), says("One provider key").answers::<ProviderKeyView>(200)),
+        route(M::PATCH, "/api/keys/{id}", keys, patch(provider_keys::change), says("Change a provider key").takes::<ProviderKeyChange>().answers::<ProviderKeyView>(200)),
+        route(M::DELETE, "/api/keys/{id}", keys, delete(provider_keys::remove), says("Delete a provider key").answers_other(204, "")),
+
+        route(M::GET, "/api/virtual-keys", keys, get(virtual_keys::list), says("Virtual keys").query(TENANT_PAGE).answers_page::<VirtualKeyView>()),
+        route(M::POST, "/api/virtual-keys", keys, post(virtual_keys::create), says("Make a virtual key; it is shown this once").takes::<NewVirtualKey>().idempotent().answers::<MadeVirtualKey>(201)),
+        route(M::GET, "/api/virtual-keys/{id}", keys, get(virtual_keys::one), says("One virtual key").answers::<VirtualKeyView>(200)),
+        route(M::PATCH, "/api/virtual-keys/{id}", keys, patch(virtual_keys::change), says("Change a virtual key").takes::<VirtualKeyChange>().answers::<VirtualKeyView>(200)),
+        route(M::DELETE, "/api/virtual-keys/{id}", keys, delete(virtual_keys::remove), says("Revoke and hide a virtual key").answers_other(204, "")),
+        route(M::POST, "/api/virtual-keys/{id}/rotate", keys, post(virtual_keys::rotate), says("Give a virtual key a new secret").takes::<RotateKey>().answers::<MadeVirtualKey>(200)),
+        route(M::POST, "/api/virtual-keys/{id}/revoke", keys, post(virtual_keys::revoke), says("Revoke a virtual key").answers::<VirtualKeyView>(200)),
+
+        route(M::GET, "/api/aliases", keys, get(aliases::list), says("Model aliases").query(TENANT_PAGE).answers_page::<AliasView>()),
+        route(M::POST, "/api/aliases", keys, post(aliases::create), says("Make a model alias").takes::<NewAlias>().idempotent().answers::<AliasView>(201)),
+        route(M::GET, "/api/aliases/{id}", keys, get(aliases::one), says("One model alias").answers::<AliasView>(200)),
+        route(M::PATCH, "/api/aliases/{id}", keys, patch(aliases::change), says("Change a model alias").takes::<AliasChange>().answers::<AliasView>(200)),
+        route(M::DELETE, "/api/aliases/{id}", keys, delete(aliases::remove), says("Delete a model alias").answers_other(204, "")),
+
+        route(M::GET, "/api/prices", spend, get(prices::list), says("Prices in force").query(&["model"]).answers::<PricesView>(200)),
+        route(M::PUT, "/api/prices", house, put(prices::set), says("Set prices").takes::<NewPrices>().answers::<PricesView>(200)),
+
+        route(M::GET, "/api/usage", spend, get(spend::usage), says("Finished requests").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "limit", "cursor"]).answers_page::<UsageView>()),
+        route(M::GET, "/api/usage/{request_id}/explain", spend, get(spend::explain), says("How a cost came about").answers::<ExplainView>(200)),
+        route(M::GET, "/api/spend", spend, get(spend::spend), says("Sums of spend, as JSON or CSV").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "group_by", "format"]).answers_other(200, "application/json")),
+
+        route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "limit", "cursor"]).answers_page::<AuditView>()),
+    ]
+}

@@ -1,0 +1,248 @@
+//! A house to test in: what is sent and what comes back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request, StatusCode},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+use crate::{
+    admin::{AdminSettings, router},
+    catalogue::Catalogue,
+    config::SecretText,
+    control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings},
+    domain::{
+        Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
+        Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
+        TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
+    },
+    ledger::Accounts,
+    store::{Store, sqlite_url},
+    vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
+};
+
+pub(super) const PASSWORD: &str = "correct horse battery staple";
+pub(super) const CANARY: &str = "sk-canary-0123456789abcdef";
+
+pub(super) struct House {
+    pub control: Control,
+    pub clock: Clock,
+    pub told: Arc<Mutex<Vec<Option<TenantId>>>>,
+    pub default_tenant: TenantId,
+    pub owner: String,
+    app: Router,
+    _dir: TempDir,
+}
+
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self.json()
+    }
+
+    pub fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.code().as_str()), (status, code), "{}", self.text);
+        assert!(self.json()["error"]["message"].is_string());
+    }
+}
+
+impl House {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&sqlite_url(&dir.path().join("keystile.db"))).await.expect("a store");
+        let clock = Clock::manual(Timestamp::parse("2026-11-21T12:00:00Z").expect("a time"));
+        let ring = KeyRing::from_texts(&[KeyRing::generate()]).expect("a key ring");
+        let pepper = HouseSecret::generate();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        let fingerprints = Arc::new(Fingerprinter::new(&pepper));
+        let session_key = SessionKey::from_house(&HouseSecret::generate());
+        let control = Control::new(Parts {
+            store,
+            vault: Arc::new(Vault::new(ring, clock.clone())),
+            fingerprints,
+            pepper: Arc::new(Pepper::new(pepper)),
+            audit_key: AuditKey::new(HouseSecret::generate()),
+            passwords: Arc::new(Passwords::new().expect("a decoy")),
+            sessions: Arc::new(Sessions::new(vec![session_key], Duration::from_secs(86_400)).expect("a key")),
+            catalogue: Arc::new(Catalogue::bundled()),
+            accounts: Some(Arc::new(Accounts::default())),
+            clock: clock.clone(),
+            notify: Notify::new(move |tenant| hears.lock().expect("not poisoned").push(tenant)),
+            settings: Settings {
+                egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
+                retrievable_by_default: false,
+            },
+        });
+        let default_tenant = control.ensure_default_tenant().await.expect("a tenant");
+        let password = SecretText(Zeroizing::new(PASSWORD.to_owned()));
+        assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
+        let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
+        let owner = control.sign_owner_session(Duration::from_secs(86_400)).await.expect("a session");
+        Self { control, clock, told, default_tenant, owner, app, _dir: dir }
+    }
+
+    /// Sends a request as it is.
+    pub async fn raw(&self, request: Request<Body>) -> Answer {
+        let response = self.app.clone().oneshot(request).await.expect("the router is infallible");
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.expect("a body");
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        assert!(!text.contains(CANARY), "a provider key came out: {text}");
+        for name in ["cache-control", "x-content-type-options", "content-security-policy", "referrer-policy"]
+        {
+            assert!(parts.headers.contains_key(name), "{name}");
+        }
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    pub async fn send(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        self.send_with(method, path, token, body, &[]).await
+    }
+
+    pub async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:8081");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            Some(value) => {
+                request = request.header("content-type", "application/json");
+                Body::from(value.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.raw(request.body(body).expect("a request")).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, Some(&self.owner), None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, Some(&self.owner), Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send("PATCH", path, Some(&self.owner), Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, Some(&self.owner), Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, Some(&self.owner), None).await
+    }
+
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        let made = self.post("/api/tenants", json!({"name": name})).await.expect(201);
+        made["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
+    }
+
+    /// A user of that role, and their session.
+    pub async fn user(&self, role: Role, tenant: TenantId) -> (String, String) {
+        let email = format!("{}-{}@example.com", role.as_str(), RequestId::generate());
+        let asked = NewUser {
+            email: email.clone(),
+            password: SecretInput::new(PASSWORD.to_owned()),
+            role,
+            tenant_id: Some(tenant.to_string()),
+        };
+        let user = self.control.user_create(&Actor::Cli, asked, None).await.expect("a user");
+        let subject = crate::vault::SessionSubject { user: user.id, role, tenant, session_version: 1 };
+        (user.id.to_string(), self.control.sessions.issue(&subject, self.clock.now()))
+    }
+
+    pub fn pass(&self, seconds: u64) {
+        self.clock.set(self.clock.now().plus(Duration::from_secs(seconds)));
+    }
+
+    pub async fn record(&self, records: &[UsageRecord]) {
+        self.control
+            .store
+            .write(async |tx: &crate::store::Tx| crate::store::usage::write_usage(tx, records).await)
+            .await
+            .expect("written");
+    }
+}
+
+/// A finished request.
+pub(super) fn usage(
+    tenant: TenantId,
+    key: VirtualKeyId,
+    model: &str,
+    at: &str,
+    nano: Option<i64>,
+) -> UsageRecord {
+    let served_model = ModelRef::parse(model).expect("a model");
+    let provider_key_id = ProviderKeyId::generate();
+    let price = PricePerMillion::new(1_500_000).expect("a price");
+    UsageRecord {
+        request_id: RequestId::generate(),
+        started_at: Timestamp::parse(at).expect("a time"),
+        tenant_id: tenant,
+        virtual_key_id: key,
+        provider_key_id,
+        requested_model: ModelName::parse("fast").expect("a name"),
+        status: 200,
+        outcome: Outcome::Ok,
+        attempts: vec![AttemptRecord {
+            provider: served_model.provider.to_string(),
+            model: served_model.model.to_string(),
+            provider_key_id,
+            status: Some(200),
+            outcome: AttemptOutcome::Ok,
+            latency_ms: 12,
+        }],
+        served_model,
+        stream: true,
+        usage: TokenUsage { input: 100, cache_read: 20, output: 7, reasoning: 3, ..TokenUsage::default() },
+        cost: nano.map(NanoUsd::new),
+        cost_lines: vec![
+            CostLine { class: TokenClass::Input, tokens: 100, micro_usd_per_million: price },
+            CostLine { class: TokenClass::Output, tokens: 7, micro_usd_per_million: price },
+        ],
+        clamped: NanoUsd::ZERO,
+        price_version: nano.map(|_| "catalogue:2026-11-20".to_owned()),
+        usage_source: UsageSource::Provider,
+        latency_ms: 34,
+        time_to_first_token_ms: Some(5),
+        tags: BTreeMap::from([("team".to_owned(), "=cmd()".to_owned())]),
+    }
+}
