@@ -2,6 +2,9 @@
 
 
 
+mod allow_list;
 mod chat;
+mod errors;
+mod fallback;
 mod schema;
 mod support;

@@ -78,6 +78,12 @@ impl RawClient {
         self.buffer.freeze()
     }
 
+    /// What came until the connection was closed or an answer's head was complete.
+    pub async fn closed_or_answered(mut self) -> Bytes {
+        while find(&self.buffer, b"\r\n\r\n").is_none() && soon("an end", self.more()).await {}
+        self.buffer.freeze()
+    }
+
     /// Hangs up with a reset.
     pub fn reset(self) {
         self.socket.set_zero_linger().expect("a socket");
