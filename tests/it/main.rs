@@ -6,5 +6,7 @@ mod allow_list;
 mod chat;
 mod errors;
 mod fallback;
+mod hang_up;
 mod schema;
+mod stream_faults;
 mod support;
