@@ -13,7 +13,7 @@ pub mod snapshot;
 pub mod usage;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
