@@ -86,25 +86,11 @@ impl Described {
         self
     }
 
-    /// Something free, or nothing.
+    /// An object that is described elsewhere, or nothing.
     pub(super) fn answers_other(mut self, status: u16, content: &'static str) -> Self {
-        let schema = (!content.is_empty()).then(|| String::schema_or_object(content));
+        let schema = (!content.is_empty()).then(|| Schema::Object(ObjectBuilder::new().build()).into());
         self.answer = Some((status, content, schema));
         self
-    }
-}
-
-trait SchemaOrObject {
-    fn schema_or_object(content: &str) -> RefOr<Schema>;
-}
-
-impl SchemaOrObject for String {
-    fn schema_or_object(content: &str) -> RefOr<Schema> {
-        if content == "application/json" {
-            Schema::Object(ObjectBuilder::new().build()).into()
-        } else {
-            Self::schema()
-        }
     }
 }
 

@@ -84,6 +84,12 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
+        // Postgres takes no NUL in a text, and nothing that can be asked for has control characters.
+        let query = parts.uri.query().unwrap_or_default();
+        if url::form_urlencoded::parse(query.as_bytes()).any(|(_, value)| value.chars().any(char::is_control))
+        {
+            return Err(AdminError::InvalidRequest("the query has control characters; remove them".into()));
+        }
         axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|query| Self(query.0)).map_err(|rejection| {
             AdminError::InvalidRequest(format!("the query is not understood: {}", cause(&rejection)))
         })

@@ -60,7 +60,7 @@ impl Spend {
             if !report.columns().is_empty() {
                 total.insert(0, "total".into());
             }
-            total.extend(report.total().texts());
+            total.extend(report.total_texts());
             table.cells(total);
             table.print()?;
         }

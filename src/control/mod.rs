@@ -16,9 +16,11 @@ mod limits;
 mod patch;
 mod prices;
 mod provider_keys;
+mod provider_place;
 mod secret_input;
 mod sessions;
 mod spend;
+mod spend_report;
 mod tenants;
 mod throttle;
 mod users;
@@ -44,9 +46,8 @@ pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
 pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
 pub use secret_input::SecretInput;
 pub use sessions::Session;
-pub use spend::{
-    AttemptView, ExplainView, LineView, SpendQuery, SpendReport, UsageQuery, UsageView, parse_page,
-};
+pub use spend::{AttemptView, ExplainView, LineView, SpendQuery, UsageQuery, UsageView, parse_page};
+pub use spend_report::SpendReport;
 pub use tenants::{NewTenant, TenantChange, TenantView};
 pub use users::{NewUser, UserChange, UserView};
 pub use virtual_keys::{KeyLife, MadeKey, NewVirtualKey, RotateKey, VirtualKeyChange, VirtualKeyView};

@@ -38,7 +38,12 @@ impl Control {
         let email = normalised_email(email);
         let subjects = Subjects::new(&email, address);
         self.refuse_throttled(subjects)?;
-        let user = self.store.user_with_email(&email).await?;
+        // No account has such an address, and Postgres takes no NUL in a text.
+        let user = if email.chars().any(char::is_control) {
+            None
+        } else {
+            self.store.user_with_email(&email).await?
+        };
         let password = SecretText(password.into_text());
         let stored = user.as_ref().map(|user| user.password_hash.as_str());
         let right = self.passwords.verify(&password, stored).await?;

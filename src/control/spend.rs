@@ -1,20 +1,19 @@
 //! Usage and spend, read from one ledger: rows, how one cost came about, sums by group.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::value::RawValue;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
     Control, ControlError,
     act::{permit, scope_of},
-    checks, csv,
     error::OrMissing,
+    spend_report::{SpendReport, group_keys},
 };
 use crate::{
     domain::{Actor, AttemptRecord, CostLine, NanoUsd, Permission, RequestId, Timestamp, TokenClass},
-    store::{Group, GroupKey, MAX_GROUPS, Page, Paged, Sums, UsageFilter, UsageRow},
+    store::{MAX_GROUPS, Page, Paged, Sums, UsageFilter, UsageRow},
 };
 
 /// Which usage rows are asked for, as texts; `null` members do not filter.
@@ -196,14 +195,6 @@ impl From<AttemptRecord> for AttemptView {
     }
 }
 
-/// Sums by group, and the sum of everything.
-#[derive(Clone, Debug)]
-pub struct SpendReport {
-    keys: Vec<GroupKey>,
-    groups: Vec<Group>,
-    total: Sums,
-}
-
 impl Control {
     /// Usage rows that the actor may see, newest first.
     pub async fn usage(
@@ -304,36 +295,6 @@ fn bound(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, ControlErr
     text.map(parse).transpose()
 }
 
-fn group_keys(text: Option<&str>) -> Result<Vec<GroupKey>, ControlError> {
-    let mut keys = Vec::new();
-    for part in text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let key = match part {
-            "tenant" => GroupKey::Tenant,
-            "key" => GroupKey::Key,
-            "provider" => GroupKey::Provider,
-            "model" => GroupKey::Model,
-            "day" => GroupKey::Day,
-            _ => {
-                let name = part.strip_prefix("tag:").ok_or_else(|| {
-                    ControlError::bad(
-                        "`group_by` takes `tenant`, `key`, `provider`, `model`, `day` and `tag:NAME`, separated by commas",
-                    )
-                })?;
-                checks::tag_name(name)?;
-                GroupKey::Tag(name.to_owned())
-            }
-        };
-        if keys.contains(&key) {
-            return Err(ControlError::bad("`group_by` names something twice; remove one"));
-        }
-        keys.push(key);
-    }
-    if keys.len() > 8 {
-        return Err(ControlError::bad("`group_by` takes at most 8 names"));
-    }
-    Ok(keys)
-}
-
 /// Each line takes what its exact cost adds to the rounded sum so far: so they sum to the whole, and none is off by a
 /// nano-dollar or more.
 fn lines(lines: Vec<CostLine>) -> Vec<LineView> {
@@ -355,115 +316,6 @@ fn lines(lines: Vec<CostLine>) -> Vec<LineView> {
         .collect()
 }
 
-impl SpendReport {
-    /// The sum of everything.
-    pub fn total(&self) -> &Sums {
-        &self.total
-    }
-
-    /// The names of the grouping's columns.
-    pub fn columns(&self) -> Vec<String> {
-        self.keys
-            .iter()
-            .map(|key| match key {
-                GroupKey::Tenant => "tenant_id".to_owned(),
-                GroupKey::Key => "virtual_key_id".to_owned(),
-                GroupKey::Provider => "provider".to_owned(),
-                GroupKey::Model => "model".to_owned(),
-                GroupKey::Day => "day".to_owned(),
-                GroupKey::Tag(name) => format!("tag:{name}"),
-            })
-            .collect()
-    }
-
-    /// The names of all columns: the grouping's, then the sums'.
-    pub fn heading(&self) -> Vec<String> {
-        let sums = ["requests", "input_tokens", "output_tokens", "cost_micro_usd"];
-        self.columns().into_iter().chain(sums.map(str::to_owned)).collect()
-    }
-
-    /// The groups as text, in the heading's columns.
-    pub fn rows(&self) -> impl Iterator<Item = Vec<String>> {
-        self.groups.iter().map(|group| {
-            let values = group.values.iter().map(|value| value.clone().unwrap_or_default());
-            values.chain(group.sums.texts()).collect()
-        })
-    }
-
-    /// The groups, one line each, under a line of names. Without a total: a column is to be summed.
-    pub fn to_csv(&self) -> String {
-        let mut out = String::new();
-        csv::line(&mut out, self.heading().iter().map(String::as_str));
-        for row in self.rows() {
-            csv::line(&mut out, row.iter().map(String::as_str));
-        }
-        out
-    }
-}
-
-impl Sums {
-    /// The four sums as text.
-    pub fn texts(&self) -> [String; 4] {
-        [
-            self.requests.to_string(),
-            self.input_tokens.to_string(),
-            self.output_tokens.to_string(),
-            micro_text(self.cost_nano_usd),
-        ]
-    }
-}
-
-impl Serialize for SpendReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let columns = self.columns();
-        let rows: Vec<_> = self
-            .groups
-            .iter()
-            .map(|group| SpendRow { columns: &columns, values: &group.values, sums: &group.sums })
-            .collect();
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("data", &rows)?;
-        map.serialize_entry("next_cursor", &None::<&str>)?;
-        map.serialize_entry("total", &SpendRow { columns: &[], values: &[], sums: &self.total })?;
-        map.end()
-    }
-}
-
-struct SpendRow<'a> {
-    columns: &'a [String],
-    values: &'a [Option<String>],
-    sums: &'a Sums,
-}
-
-impl Serialize for SpendRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (column, value) in self.columns.iter().zip(self.values) {
-            map.serialize_entry(column, value)?;
-        }
-        map.serialize_entry("requests", &self.sums.requests)?;
-        map.serialize_entry("input_tokens", &self.sums.input_tokens)?;
-        map.serialize_entry("output_tokens", &self.sums.output_tokens)?;
-        let cost =
-            RawValue::from_string(micro_text(self.sums.cost_nano_usd)).map_err(serde::ser::Error::custom)?;
-        map.serialize_entry("cost_micro_usd", &cost)?;
-        map.end()
-    }
-}
-
-/// Micro-USD with up to three decimals, of a sum that may be larger than one amount can be.
-fn micro_text(nano: i128) -> String {
-    let mut text = String::new();
-    let (whole, rest) = (nano.unsigned_abs() / 1_000, nano.unsigned_abs() % 1_000);
-    let sign = if nano < 0 { "-" } else { "" };
-    write!(text, "{sign}{whole}").expect("writing to a string cannot fail");
-    if rest > 0 {
-        write!(text, ".{rest:03}").expect("writing to a string cannot fail");
-        text.truncate(text.trim_end_matches('0').len());
-    }
-    text
-}
-
 fn micro<S: Serializer>(amount: &NanoUsd, serializer: S) -> Result<S::Ok, S::Error> {
     amount.as_micro().serialize(serializer)
 }
@@ -478,14 +330,6 @@ mod tests {
     use crate::domain::PricePerMillion;
 
     #[test]
-    fn large_sums_keep_their_digits() {
-        assert_eq!(micro_text(i128::from(i64::MAX) * 10 + 5), "92233720368547758.075");
-        assert_eq!(micro_text(0), "0");
-        assert_eq!(micro_text(1_500), "1.5");
-        assert_eq!(micro_text(-1), "-0.001");
-    }
-
-    #[test]
     fn lines_sum_to_the_rounded_whole() {
         let line = |tokens, price| CostLine {
             class: TokenClass::Input,
@@ -495,17 +339,5 @@ mod tests {
         let shown = lines(vec![line(1, 1), line(1, 1), line(1_000, 1_001)]);
         let sum: NanoUsd = shown.iter().map(|line| line.cost_micro_usd).sum();
         assert_eq!(sum, NanoUsd::from_pico_rounded_up(1_001_002));
-    }
-
-    #[test]
-    fn groupings_are_read_and_others_refused() {
-        assert_eq!(group_keys(None).expect("none"), []);
-        assert_eq!(
-            group_keys(Some("tenant,tag:team")).expect("two"),
-            [GroupKey::Tenant, GroupKey::Tag("team".into())]
-        );
-        for bad in ["team", "tag:", "tag:a b", "day,day", "tenant;drop", "tag:a\nb"] {
-            assert!(group_keys(Some(bad)).is_err(), "{bad}");
-        }
     }
 }

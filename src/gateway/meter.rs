@@ -240,7 +240,7 @@ impl Meter {
         let Some(last) = self.last.take() else { return };
         let first_token = self.first_token.map(|at| at.duration_since(self.facts.arrived));
         self.count(&last.model, first_token);
-        tracing::info!(
+        tracing::debug!(
             request_id = %self.facts.request_id,
             tenant_id = %self.facts.tenant,
             virtual_key_id = %self.facts.virtual_key,

@@ -38,8 +38,10 @@ const LINGER: Duration = Duration::from_millis(250);
 enum Cut {
     /// The provider broke off or ended too soon.
     Broken,
-    /// The provider went silent, or everything took too long.
+    /// The provider went silent.
     Stalled,
+    /// Everything together took too long.
+    Deadline,
     /// This process is going down.
     Shutdown,
 }
@@ -52,6 +54,9 @@ impl Cut {
             }
             Self::Stalled => {
                 ("upstream_timeout", "the provider's stream went silent; what came before is incomplete")
+            }
+            Self::Deadline => {
+                ("upstream_timeout", "the answer took too long altogether; what came before is incomplete")
             }
             Self::Shutdown => ("stream_cut", "this gateway is going down; what came before is incomplete"),
         };
@@ -68,8 +73,8 @@ impl Cut {
 
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Broken => Outcome::UpstreamError,
-            Self::Stalled => Outcome::CutDeadline,
+            Self::Broken | Self::Stalled => Outcome::UpstreamError,
+            Self::Deadline => Outcome::CutDeadline,
             Self::Shutdown => Outcome::CutShutdown,
         }
     }
@@ -188,8 +193,13 @@ impl Relay {
 
     fn alarm(&mut self) {
         let now = Instant::now();
-        if now >= self.deadline || now >= self.heard + self.idle {
-            self.end(None, Some(Cut::Stalled));
+        let cut = match () {
+            () if now >= self.deadline => Some(Cut::Deadline),
+            () if now >= self.heard + self.idle => Some(Cut::Stalled),
+            () => None,
+        };
+        if cut.is_some() {
+            self.end(None, cut);
             return;
         }
         if now >= self.said + self.heartbeat_after {

@@ -6,10 +6,7 @@ use sea_orm::{
     QuerySelect, QueryTrait, Set,
 };
 
-use super::{
-    Page, Paged, Store, StoreError, TenantScope, Tx,
-    columns::{from_json, id, json_list, moment},
-};
+use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
 use crate::domain::{AliasId, ModelName, ModelRef, TenantId, Timestamp};
 
 const TABLE: &str = "model_alias";
@@ -94,10 +91,10 @@ async fn find(db: &impl ConnectionTrait, scope: TenantScope, alias: AliasId) -> 
 
 fn read(row: Model) -> Result<Alias, StoreError> {
     let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
-    let models: Vec<String> = from_json(&row.models, TABLE, "models")?;
+    let models: Vec<String> = rows::json(TABLE, "models", &row.models)?;
     Ok(Alias {
-        id: id(&row.id, TABLE, "id")?,
-        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        id: rows::id(TABLE, &row.id)?,
+        tenant_id: rows::id(TABLE, &row.tenant_id)?,
         name: ModelName::parse(&row.name).map_err(|_| corrupt("name"))?,
         models: models
             .iter()
@@ -114,7 +111,7 @@ fn row(alias: &Alias) -> ActiveModel {
         id: Set(alias.id.to_string()),
         tenant_id: Set(alias.tenant_id.to_string()),
         name: Set(alias.name.to_string()),
-        models: Set(json_list(alias.models.iter().map(ToString::to_string))),
+        models: Set(rows::texts_json(alias.models.iter().map(ToString::to_string))),
         created_at: Set(alias.created_at.millis()),
         updated_at: Set(alias.updated_at.millis()),
     }

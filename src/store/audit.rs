@@ -7,10 +7,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{
-    Page, Paged, Store, StoreError, TenantScope, Tx,
-    columns::{id, moment},
-};
+use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
 use crate::domain::{AuditId, TenantId, Timestamp};
 
 const HEAD: i32 = 1;
@@ -185,10 +182,10 @@ pub async fn audit_append(tx: &Tx, link: &ChainedEntry) -> Result<(), StoreError
 fn read(row: entry::Model) -> Result<ChainedEntry, StoreError> {
     Ok(ChainedEntry {
         seq: row.seq,
-        id: id(&row.id, TABLE, "id")?,
+        id: rows::id(TABLE, &row.id)?,
         at: moment(row.at),
         actor: row.actor,
-        tenant_id: row.tenant_id.map(|tenant| id(&tenant, TABLE, "tenant_id")).transpose()?,
+        tenant_id: row.tenant_id.map(|tenant| rows::id(TABLE, &tenant)).transpose()?,
         category: row.category,
         action: row.action,
         object: row.object,

@@ -3,40 +3,37 @@
 //! One writer with immediate transactions and readers apart on SQLite, one pool on Postgres. When the database is
 //! locked or gone every call answers [`StoreError::Unavailable`]; nothing is cached here and nothing is retried.
 
+mod aliases;
+mod audit;
 pub mod change_log;
+mod columns;
 mod connection;
 mod error;
 pub mod house_secrets;
-mod open;
-pub(crate) mod rows;
-pub mod snapshot;
-pub mod usage;
-
-#[cfg(test)]
-mod testing;
-
-pub use change_log::{CHANGES_AT_ONCE, Change};
-pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
-pub use error::{OpenError, StoreError};
-pub use house_secrets::SealedText;
-pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
-pub use usage::SpendRow;
-mod aliases;
-mod audit;
-mod columns;
 mod idempotency;
+mod open;
 mod page;
 mod prices;
 mod provider_keys;
+pub(crate) mod rows;
 mod scope;
+pub mod snapshot;
 mod tenants;
+pub mod usage;
 mod usage_reports;
 mod users;
 mod virtual_keys;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
+pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use columns::StoredLimits;
+pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
+pub use error::{OpenError, StoreError};
+pub use house_secrets::SealedText;
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
@@ -45,7 +42,9 @@ pub use provider_keys::{
     provider_keys_deactivate,
 };
 pub use scope::TenantScope;
+pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
+pub use usage::SpendRow;
 pub use usage_reports::{Group, GroupKey, MAX_GROUPS, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,

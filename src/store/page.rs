@@ -25,7 +25,14 @@ impl Page {
         };
         let after = match cursor {
             Some(cursor) if cursor.len() > 256 => return None,
-            Some(cursor) => Some(String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?),
+            Some(cursor) => {
+                let place = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+                // Postgres takes no NUL in a text, and no place of ours has control characters.
+                if place.chars().any(char::is_control) {
+                    return None;
+                }
+                Some(place)
+            }
             None => None,
         };
         Some(Self { limit, after })

@@ -3,10 +3,7 @@
 use entity::price::{ActiveModel, Column, Entity, Model};
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, QueryOrder, Set};
 
-use super::{
-    Store, StoreError, Tx,
-    columns::{id, moment},
-};
+use super::{Store, StoreError, Tx, columns::moment, rows};
 use crate::domain::{ModelRef, PriceId, PricePerMillion, Timestamp};
 
 const TABLE: &str = "price";
@@ -77,7 +74,7 @@ fn read(row: Model) -> Result<StoredPrice, StoreError> {
     let maybe = |value: Option<i64>, what| value.map(|value| price(value, what)).transpose();
     let tokens = |value: Option<i64>, what| value.map(u64::try_from).transpose().map_err(|_| corrupt(what));
     Ok(StoredPrice {
-        id: id(&row.id, TABLE, "id")?,
+        id: rows::id(TABLE, &row.id)?,
         model: ModelRef::parse(&row.model).map_err(|_| corrupt("model"))?,
         input: price(row.input, "input")?,
         output: price(row.output, "output")?,

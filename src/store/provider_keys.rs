@@ -9,7 +9,8 @@ use sea_orm::{
 
 use super::{
     Store, StoreError, TenantScope, Tx,
-    columns::{id, json_list, moment, names},
+    columns::{moment, names},
+    rows,
 };
 use crate::domain::{ModelName, ProviderKeyId, ProviderSlug, TenantId, Timestamp};
 
@@ -127,8 +128,8 @@ async fn find(
 fn read(row: Model) -> Result<ProviderKey, StoreError> {
     let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
     Ok(ProviderKey {
-        id: id(&row.id, TABLE, "id")?,
-        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        id: rows::id(TABLE, &row.id)?,
+        tenant_id: rows::id(TABLE, &row.tenant_id)?,
         provider: ProviderSlug::parse(&row.provider).map_err(|_| corrupt("provider"))?,
         key_name: row.key_name,
         dialect: row.dialect,
@@ -156,7 +157,10 @@ fn row(key: &ProviderKey) -> ActiveModel {
         origin: Set(key.origin.clone()),
         sealed: Set(key.sealed.clone()),
         fingerprint: Set(key.fingerprint.clone()),
-        models: Set(key.models.as_ref().map(|models| json_list(models.iter().map(ToString::to_string)))),
+        models: Set(key
+            .models
+            .as_ref()
+            .map(|models| rows::texts_json(models.iter().map(ToString::to_string)))),
         weight: Set(i32::try_from(key.weight).unwrap_or(i32::MAX)),
         is_active: Set(key.is_active),
         retrievable: Set(key.retrievable),

@@ -8,7 +8,9 @@ use sea_orm::{
 
 use super::{
     Page, Paged, Store, StoreError, StoredLimits, TenantScope, Tx,
-    columns::{LimitColumns, id, maybe, moment},
+    columns::{maybe, moment},
+    rows,
+    rows::LimitColumns,
 };
 use crate::domain::{TenantId, Timestamp};
 
@@ -100,34 +102,26 @@ async fn named(db: &impl ConnectionTrait, name: &str) -> Result<Option<Tenant>, 
 }
 
 fn read(row: Model) -> Result<Tenant, StoreError> {
-    let limits = LimitColumns {
-        models_allowed: row.models_allowed,
-        spend_cap_nano_usd: row.spend_cap_nano_usd,
-        spend_window: row.spend_window,
-        cap_mode: row.cap_mode,
-        rpm: row.rate_limit_rpm,
-        tpm: row.rate_limit_tpm,
-        max_parallel: row.max_parallel,
-    };
+    let limits = StoredLimits::read(&LimitColumns::from(&row), TABLE)?;
     Ok(Tenant {
-        id: id(&row.id, TABLE, "id")?,
+        id: rows::id(TABLE, &row.id)?,
         name: row.name,
-        limits: limits.read(TABLE)?,
+        limits,
         created_at: moment(row.created_at),
         updated_at: moment(row.updated_at),
     })
 }
 
 fn changed(tenant: &Tenant) -> ActiveModel {
-    let limits = LimitColumns::write(&tenant.limits);
+    let limits = tenant.limits.columns();
     ActiveModel {
         name: Set(tenant.name.clone()),
         models_allowed: Set(limits.models_allowed),
         spend_cap_nano_usd: Set(limits.spend_cap_nano_usd),
         spend_window: Set(limits.spend_window),
         cap_mode: Set(limits.cap_mode),
-        rate_limit_rpm: Set(limits.rpm),
-        rate_limit_tpm: Set(limits.tpm),
+        rate_limit_rpm: Set(limits.rate_limit_rpm),
+        rate_limit_tpm: Set(limits.rate_limit_tpm),
         max_parallel: Set(limits.max_parallel),
         created_at: Set(tenant.created_at.millis()),
         updated_at: Set(tenant.updated_at.millis()),

@@ -13,7 +13,7 @@ use crate::domain::{ProviderKeyId, TenantId};
 const SERVER: &str = "KEYSTILE_TEST_POSTGRES";
 
 /// A store that goes with its directory.
-pub(super) struct TestStore {
+pub(crate) struct TestStore {
     store: Store,
     url: String,
     pub(super) dir: TempDir,
@@ -40,7 +40,7 @@ impl TestStore {
 
 /// A new store: SQLite, or Postgres where a server is named.
 #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
-pub(super) async fn store() -> TestStore {
+pub(crate) async fn store() -> TestStore {
     let Ok(server) = std::env::var(SERVER) else { return sqlite().await };
     let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
     let house = Database::connect(format!("{server}/postgres")).await.expect("a server");

@@ -14,10 +14,7 @@ use sea_orm::{
     QueryTrait, Select, sea_query::Expr,
 };
 
-use super::{
-    Page, Paged, Store, StoreError, TenantScope,
-    columns::{from_json, id},
-};
+use super::{Page, Paged, Store, StoreError, TenantScope, rows};
 use crate::domain::{
     AttemptRecord, CostLine, NanoUsd, RequestId, Scope, SpendWindow, Timestamp, VirtualKeyId, WindowIndex,
 };
@@ -195,8 +192,8 @@ impl Store {
         Ok(UsageCost {
             cost: row.cost_nano_usd.map(NanoUsd::new),
             price_version: row.price_version,
-            lines: from_json(&row.cost_lines, TABLE, "cost_lines")?,
-            attempts: from_json(&row.attempts, TABLE, "attempts")?,
+            lines: rows::json(TABLE, "cost_lines", &row.cost_lines)?,
+            attempts: rows::json(TABLE, "attempts", &row.attempts)?,
         })
     }
 
@@ -284,7 +281,7 @@ fn by(query: Select<Entity>, column: Column, name: String) -> Select<Entity> {
 
 fn read_group(row: &QueryResult, keys: &[GroupKey]) -> Result<(Vec<Option<String>>, Sums), StoreError> {
     let tags: BTreeMap<String, String> = if keys.iter().any(|key| matches!(key, GroupKey::Tag(_))) {
-        from_json(&row.try_get::<String>("", "tags")?, TABLE, "tags")?
+        rows::json(TABLE, "tags", &row.try_get::<String>("", "tags")?)?
     } else {
         BTreeMap::new()
     };
@@ -324,8 +321,8 @@ fn place_of(cursor: &str) -> Result<(i64, String), StoreError> {
 }
 
 fn read(row: Model) -> Result<UsageRow, StoreError> {
-    let attempts: Vec<serde::de::IgnoredAny> = from_json(&row.attempts, TABLE, "attempts")?;
-    let _: RequestId = id(&row.request_id, TABLE, "request_id")?;
+    let attempts: Vec<serde::de::IgnoredAny> = rows::json(TABLE, "attempts", &row.attempts)?;
+    let _: RequestId = rows::id(TABLE, &row.request_id)?;
     Ok(UsageRow {
         request_id: row.request_id,
         started_at: Timestamp::from_millis(row.started_at),
@@ -350,6 +347,6 @@ fn read(row: Model) -> Result<UsageRow, StoreError> {
         usage_source: row.usage_source,
         latency_ms: row.latency_ms,
         time_to_first_token_ms: row.time_to_first_token_ms,
-        tags: from_json(&row.tags, TABLE, "tags")?,
+        tags: rows::json(TABLE, "tags", &row.tags)?,
     })
 }

@@ -7,10 +7,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
-use super::{
-    Page, Paged, Store, StoreError, TenantScope, Tx,
-    columns::{id, moment},
-};
+use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
 use crate::domain::{Role, TenantId, Timestamp, UserId};
 
 const TABLE: &str = "user";
@@ -129,11 +126,11 @@ async fn with_email(db: &impl ConnectionTrait, email: &str) -> Result<Option<Use
 
 fn read(row: Model) -> Result<User, StoreError> {
     Ok(User {
-        id: id(&row.id, TABLE, "id")?,
+        id: rows::id(TABLE, &row.id)?,
         email: row.email,
         password_hash: row.password_hash,
         role: Role::parse(&row.role).ok_or(StoreError::Corrupt { table: TABLE, what: "role" })?,
-        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        tenant_id: rows::id(TABLE, &row.tenant_id)?,
         session_version: row.session_version,
         is_active: row.is_active,
         created_at: moment(row.created_at),

@@ -13,7 +13,9 @@ use sea_orm::{
 
 use super::{
     Page, Paged, Store, StoreError, StoredLimits, TenantScope, Tx,
-    columns::{LimitColumns, from_json, id, json_list, json_map, maybe, moment, names},
+    columns::{maybe, moment, names},
+    rows,
+    rows::LimitColumns,
 };
 use crate::domain::{KeyDigest, ModelName, TenantId, Timestamp, VirtualKeyId};
 
@@ -212,22 +214,14 @@ async fn token_ids(
 }
 
 fn read(row: Model, token_id: Option<String>) -> Result<VirtualKey, StoreError> {
-    let limits = LimitColumns {
-        models_allowed: row.models_allowed,
-        spend_cap_nano_usd: row.spend_cap_nano_usd,
-        spend_window: row.spend_window,
-        cap_mode: row.cap_mode,
-        rpm: row.rate_limit_rpm,
-        tpm: row.rate_limit_tpm,
-        max_parallel: row.max_parallel,
-    };
+    let limits = StoredLimits::read(&LimitColumns::from(&row), TABLE)?;
     Ok(VirtualKey {
-        id: id(&row.id, TABLE, "id")?,
-        tenant_id: id(&row.tenant_id, TABLE, "tenant_id")?,
+        id: rows::id(TABLE, &row.id)?,
+        tenant_id: rows::id(TABLE, &row.tenant_id)?,
         name: row.name,
-        limits: limits.read(TABLE)?,
+        limits,
         fallback_models: names(&row.fallback_models, TABLE, "fallback_models")?,
-        tags: from_json(&row.tags, TABLE, "tags")?,
+        tags: rows::json(TABLE, "tags", &row.tags)?,
         expires_at: row.expires_at.map(moment),
         created_at: moment(row.created_at),
         updated_at: moment(row.updated_at),
@@ -238,7 +232,7 @@ fn read(row: Model, token_id: Option<String>) -> Result<VirtualKey, StoreError> 
 }
 
 fn row(key: &VirtualKey) -> ActiveModel {
-    let limits = LimitColumns::write(&key.limits);
+    let limits = key.limits.columns();
     ActiveModel {
         id: Set(key.id.to_string()),
         tenant_id: Set(key.tenant_id.to_string()),
@@ -247,11 +241,11 @@ fn row(key: &VirtualKey) -> ActiveModel {
         spend_cap_nano_usd: Set(limits.spend_cap_nano_usd),
         spend_window: Set(limits.spend_window),
         cap_mode: Set(limits.cap_mode),
-        rate_limit_rpm: Set(limits.rpm),
-        rate_limit_tpm: Set(limits.tpm),
+        rate_limit_rpm: Set(limits.rate_limit_rpm),
+        rate_limit_tpm: Set(limits.rate_limit_tpm),
         max_parallel: Set(limits.max_parallel),
-        fallback_models: Set(json_list(key.fallback_models.iter().map(ToString::to_string))),
-        tags: Set(json_map(&key.tags)),
+        fallback_models: Set(rows::texts_json(key.fallback_models.iter().map(ToString::to_string))),
+        tags: Set(rows::json_text(&key.tags)),
         expires_at: maybe(key.expires_at),
         created_at: Set(key.created_at.millis()),
         updated_at: Set(key.updated_at.millis()),

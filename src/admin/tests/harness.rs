@@ -12,7 +12,6 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
@@ -27,7 +26,7 @@ use crate::{
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
     },
     ledger::Accounts,
-    store::{Store, sqlite_url},
+    store::testing::{self, TestStore},
     vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
 };
 
@@ -41,7 +40,8 @@ pub(super) struct House {
     pub default_tenant: TenantId,
     pub owner: String,
     app: Router,
-    _dir: TempDir,
+    /// Goes with its directory or database.
+    _store: TestStore,
 }
 
 pub(super) struct Answer {
@@ -72,8 +72,7 @@ impl Answer {
 
 impl House {
     pub async fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(&sqlite_url(&dir.path().join("keystile.db"))).await.expect("a store");
+        let store = testing::store().await;
         let clock = Clock::manual(Timestamp::parse("2026-11-21T12:00:00Z").expect("a time"));
         let ring = KeyRing::from_texts(&[KeyRing::generate()]).expect("a key ring");
         let pepper = HouseSecret::generate();
@@ -82,7 +81,7 @@ impl House {
         let fingerprints = Arc::new(Fingerprinter::new(&pepper));
         let session_key = SessionKey::from_house(&HouseSecret::generate());
         let control = Control::new(Parts {
-            store,
+            store: store.clone(),
             vault: Arc::new(Vault::new(ring, clock.clone())),
             fingerprints,
             pepper: Arc::new(Pepper::new(pepper)),
@@ -103,7 +102,7 @@ impl House {
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
         let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
         let owner = control.sign_owner_session(Duration::from_secs(86_400)).await.expect("a session");
-        Self { control, clock, told, default_tenant, owner, app, _dir: dir }
+        Self { control, clock, told, default_tenant, owner, app, _store: store }
     }
 
     /// Sends a request as it is.

@@ -112,9 +112,16 @@ async fn usage_rows_are_listed_filtered_and_explained() {
     let cursor = first["next_cursor"].as_str().expect("a cursor");
     let second = house.get(&format!("/api/usage?limit=2&cursor={cursor}")).await.expect(200);
     assert_eq!((&second["data"][0], &second["next_cursor"]), (row, &Value::Null));
-    for bad in
-        ["from=yesterday", "to=x", "from=2026-11-22&to=2026-11-21", "limit=x", "cursor=bm8", "color=red"]
-    {
+    for bad in [
+        "from=yesterday",
+        "to=x",
+        "from=2026-11-22&to=2026-11-21",
+        "limit=x",
+        "cursor=bm8",
+        "color=red",
+        "model=%00",
+        "provider=a%0Ab",
+    ] {
         let refused = house.get(&format!("/api/usage?{bad}")).await;
         assert!(matches!(refused.status.as_u16(), 400), "{bad}: {} {}", refused.status, refused.text);
     }
