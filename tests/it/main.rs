@@ -4,9 +4,16 @@
 
 mod allow_list;
 mod chat;
+mod database_gone;
 mod errors;
 mod fallback;
 mod hang_up;
+mod isolation;
+mod metering;
+mod rate_limit;
+mod revocation;
 mod schema;
+mod shutdown;
+mod spend_cap;
 mod stream_faults;
 mod support;

@@ -66,6 +66,12 @@ impl Setup {
         self
     }
 
+    /// The same once more.
+    pub fn another_try(&self) -> Self {
+        let (config, clock, dir) = (self.config.clone(), self.clock.clone(), Arc::clone(&self.dir));
+        Self { config, clock, metrics: keystile::app::metrics(), dir }
+    }
+
     /// Starts it and signs in.
     pub async fn start(self) -> Gateway {
         self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
