@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::{StreamExt, wrappers::IntervalStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{domain::TenantId, store::Store};
@@ -77,7 +79,11 @@ impl Changes {
         stop: CancellationToken,
         on_house_change: impl AsyncFn(),
     ) {
-        while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
+        let mut turns = interval(POLL);
+        // A slow database is asked less often, not more often afterwards.
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turns = IntervalStream::new(turns);
+        while stop.run_until_cancelled(turns.next()).await.flatten().is_some() {
             // A database that does not answer now is asked again at the next turn.
             let Ok(changes) = store.changes_after(seen).await else { continue };
             for change in changes {

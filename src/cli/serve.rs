@@ -10,7 +10,7 @@ use crate::{
     app::{App, StartOptions},
     config::{Config, Overrides, environment},
     domain::Clock,
-    server::{Drained, StopSignals},
+    server::{Drained, ReloadSignals, StopSignals},
     telemetry::logs,
 };
 
@@ -50,6 +50,7 @@ impl Serve {
             StartOptions { clock: Clock::system(), demo: self.demo, metrics: crate::app::metrics() };
         logs::start(&config.telemetry, &options.metrics)?;
         let mut signals = StopSignals::install().context("signals cannot be handled")?;
+        let mut reloads = ReloadSignals::install().context("signals cannot be handled")?;
         let (timeout, data_dir) = (config.server.drain_timeout, config.server.data_dir.clone());
         let app = App::start(config, options).await?;
 
@@ -62,7 +63,12 @@ impl Serve {
             println!("{}", demo.introduction(&data_dir));
         }
 
-        signals.next().await;
+        loop {
+            tokio::select! {
+                () = signals.next() => break,
+                () = reloads.next() => reload(&flags, &app).await,
+            }
+        }
         tracing::info!(
             timeout_ms = timeout.as_millis() as u64,
             "draining: no new requests, live ones may finish"
@@ -77,5 +83,23 @@ impl Serve {
             anyhow::bail!("{lost} usage records could not be written: the database did not answer");
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// SIGHUP: the settings are read and checked again, and what lives in the database is taken over. An invalid
+/// configuration changes nothing. Addresses, keys and timeouts are those of the start.
+async fn reload(flags: &Overrides, app: &App) {
+    let checked = environment().and_then(|environment| Config::load(flags, &environment));
+    if let Err(error) = checked {
+        tracing::error!(reason = %error, "reload: the configuration is invalid, the old one stays in force");
+        return;
+    }
+    match app.control.reload_prices().await {
+        Ok(()) => tracing::info!(
+            "reload: the configuration is valid, prices are up to date; other settings need a restart"
+        ),
+        Err(error) => {
+            tracing::error!(reason = %error, "reload: prices cannot be read, the old ones stay in force")
+        }
     }
 }

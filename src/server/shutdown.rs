@@ -4,9 +4,10 @@
 //! A value of [`Shutdown`] is one thing that stops as a whole. The admin plane has its own, drained after the data
 //! plane's, so that `/ready` can say that the data plane is draining.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, pin::Pin, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_stream::{Stream, StreamExt, wrappers::SignalStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::CUT_GRACE;
@@ -79,23 +80,21 @@ impl Shutdown {
 }
 
 /// SIGTERM and SIGINT. The first asks to drain, the second to cut.
-#[derive(Debug)]
-pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+pub struct StopSignals(Pin<Box<dyn Stream<Item = ()> + Send + Sync>>);
 
 impl StopSignals {
     /// Takes both over from the system, whose own answer would be to end the process.
     pub fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let terminate = SignalStream::new(signal(SignalKind::terminate())?);
+        let interrupt = SignalStream::new(signal(SignalKind::interrupt())?);
+        Ok(Self(Box::pin(terminate.merge(interrupt))))
     }
 
     /// The next of either. Safe to cancel: a signal that came in between is not lost.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        // Signals do not end; were they to, there would be nothing to wait for.
+        if self.0.next().await.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }
