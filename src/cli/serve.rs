@@ -63,7 +63,12 @@ impl Serve {
             println!("{}", demo.introduction(&data_dir));
         }
 
-        signals.next().await;
+        loop {
+            tokio::select! {
+                () = signals.next() => break,
+                () = reloads.next() => reload(&flags, &app).await,
+            }
+        }
         tracing::info!(
             timeout_ms = timeout.as_millis() as u64,
             "draining: no new requests, live ones may finish"

@@ -36,6 +36,8 @@ struct Pricing {
     output: i64,
     cache_read: Option<i64>,
     cache_write: Option<i64>,
+    /// Whether the provider bills a fee for each request besides, which is in no price here.
+    fee_per_request: bool,
 }
 
 fn describe<'a>(id: String, owned_by: &'a str, price: Option<&ModelPrice>) -> Model<'a> {
@@ -51,6 +53,7 @@ fn describe<'a>(id: String, owned_by: &'a str, price: Option<&ModelPrice>) -> Mo
             output: price.rates.output.into(),
             cache_read: price.rates.cache_read.map(Into::into),
             cache_write: price.rates.cache_write.map(Into::into),
+            fee_per_request: price.fee_per_request,
         }),
     }
 }
