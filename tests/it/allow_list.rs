@@ -40,7 +40,10 @@ async fn a_forbidden_model_is_refused_on_every_route() {
         "/openai/deployments/gpt-4o/chat/completions",
         "/bedrock/model/gpt-4o/invoke",
     ] {
-        gateway.post(path, &key, chat_request(json!({ "model": FORBIDDEN }))).await.refused(404, "unknown_path");
+        gateway
+            .post(path, &key, chat_request(json!({ "model": FORBIDDEN })))
+            .await
+            .refused(404, "unknown_path");
     }
     gateway.read(&format!("/v1/models/{FORBIDDEN}"), &key).await.refused(404, "model_not_found");
     assert_eq!(upstream.count(), 0);
@@ -67,7 +70,10 @@ async fn a_body_that_names_two_models_names_none() {
         gateway.post("/v1/chat/completions", &key, body.clone()).await.expect(400);
     }
     // A list of candidates and a model beside it: each that is called was checked.
-    gateway.chat(&key, json!({ "model": ALLOWED, "models": [FORBIDDEN] })).await.refused(403, "model_not_allowed");
+    gateway
+        .chat(&key, json!({ "model": ALLOWED, "models": [FORBIDDEN] }))
+        .await
+        .refused(403, "model_not_allowed");
     assert_eq!(upstream.count(), 0);
 }
 
@@ -177,7 +183,9 @@ async fn an_alias_is_judged_by_what_it_stands_for() {
 async fn variants_of_an_allowed_name_are_other_models() {
     let (upstream, gateway) = house().await;
     let key = gateway.virtual_key(json!({ "models_allowed": [ALLOWED] })).await;
-    for name in ["openai/ft:gpt-4o-mini:acme::1", "openai/gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini-latest"] {
+    for name in
+        ["openai/ft:gpt-4o-mini:acme::1", "openai/gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini-latest"]
+    {
         gateway.chat(&key, json!({ "model": name })).await.refused(403, "model_not_allowed");
     }
     assert_eq!(upstream.count(), 0);
@@ -233,7 +241,9 @@ async fn the_list_of_models_shows_what_the_key_may_call_and_nothing_of_others() 
     let other = gateway.create("/api/tenants", json!({ "name": "other" })).await["id"].clone();
     let more = json!({ "tenant_id": other, "models": ["their-secret-model"] });
     gateway.provider_key_with("their-vllm", &upstream, more).await;
-    gateway.create("/api/aliases", json!({ "name": "theirs", "models": [ALLOWED], "tenant_id": other })).await;
+    gateway
+        .create("/api/aliases", json!({ "name": "theirs", "models": [ALLOWED], "tenant_id": other }))
+        .await;
 
     let key = gateway.virtual_key(json!({ "models_allowed": [ALLOWED, "openai/private-tune"] })).await;
     let list = gateway.read("/v1/models", &key).await.expect(200).json();
@@ -251,7 +261,8 @@ async fn the_list_of_models_shows_what_the_key_may_call_and_nothing_of_others() 
 #[tokio::test]
 async fn the_tenants_list_binds_all_its_keys() {
     let (upstream, gateway) = house().await;
-    let tenant = gateway.create("/api/tenants", json!({ "name": "narrow", "models_allowed": [ALLOWED] })).await;
+    let tenant =
+        gateway.create("/api/tenants", json!({ "name": "narrow", "models_allowed": [ALLOWED] })).await;
     let id = tenant["id"].clone();
     gateway.provider_key_with("openai", &upstream, json!({ "tenant_id": id })).await;
     let key = gateway.virtual_key(json!({ "tenant_id": id, "models_allowed": ["*"] })).await;

@@ -16,8 +16,7 @@ async fn a_plain_answer_passes_byte_for_byte_and_its_head_says_who_answered() {
     let body = "{ \"zeta\":1,\n \"choices\" : [{\"index\":0,\"finish_reason\":\"stop\",\"message\":{\"role\":\"assistant\",\
                 \"content\":\"h\\u00e9llo\",\"unknown\":[1, 2.50 ,3e2]}}],\"usage\":{\"prompt_tokens\":10,\
                 \"completion_tokens\":5,\"total_tokens\":15},\"alpha\":null }\n";
-    let upstream =
-        Upstream::always(Answer::whole(200, &[("content-type", "application/json")], body)).await;
+    let upstream = Upstream::always(Answer::whole(200, &[("content-type", "application/json")], body)).await;
     let (gateway, key) = Gateway::simple(&upstream).await;
 
     let reply = gateway.chat(&key, json!({})).await.expect(200);
@@ -78,7 +77,15 @@ async fn headers_of_the_client_stay_here_and_those_of_the_provider_there() {
     let seen = upstream.only();
     let mut names: Vec<String> = seen.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     names.sort();
-    let ours = ["accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"];
+    let ours = [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    ];
     assert_eq!(names, ours);
     assert!(!seen.headers.iter().any(|(_, value)| value.contains("ks_")), "the virtual key stays here");
     assert_eq!(reply.header("set-cookie"), None);
@@ -179,7 +186,10 @@ async fn a_model_may_be_named_with_its_provider_without_it_or_by_an_alias() {
         let (_, upstream_name) = served.split_once('/').expect("a slash");
         assert_eq!(upstream.last().json()["model"], upstream_name);
         let row = gateway.usage().await.pop().expect("a row");
-        assert_eq!((row["requested_model"].as_str(), row["served_model"].as_str()), (Some(asked), Some(served)));
+        assert_eq!(
+            (row["requested_model"].as_str(), row["served_model"].as_str()),
+            (Some(asked), Some(served))
+        );
     }
     gateway.chat(&key, json!({ "model": "GPT-4o-mini" })).await.refused(404, "model_not_found");
     gateway.chat(&key, json!({ "model": "groq/llama-3.1-8b-instant" })).await.refused(404, "model_not_found");
@@ -192,9 +202,7 @@ async fn any_of_the_three_credential_headers_will_do() {
     for name in ["x-api-key", "api-key", "authorization"] {
         let value = if name == "authorization" { format!("Bearer {}", key.key) } else { key.key.clone() };
         let mut client = gateway.raw().await;
-        client
-            .send(format!("GET /v1/key HTTP/1.1\r\nhost: a\r\n{name}: {value}\r\n\r\n"))
-            .await;
+        client.send(format!("GET /v1/key HTTP/1.1\r\nhost: a\r\n{name}: {value}\r\n\r\n")).await;
         let reply = client.reply().await.expect(200);
         assert_eq!(reply.json()["id"], key.id);
     }
@@ -218,7 +226,8 @@ async fn health_needs_no_key_and_models_list_what_the_key_may_call() {
     assert_eq!(mini["context_window"], 128_000);
     assert_eq!(mini["pricing"]["input"], 150_000);
     assert!(all.iter().all(|model| model["id"].as_str().is_some_and(|id| id.starts_with("openai/"))));
-    for path in ["/v1/models/openai/gpt-4o-mini", "/v1/models/openai%2Fgpt-4o-mini", "/v1/models/gpt-4o-mini"] {
+    for path in ["/v1/models/openai/gpt-4o-mini", "/v1/models/openai%2Fgpt-4o-mini", "/v1/models/gpt-4o-mini"]
+    {
         assert_eq!(gateway.read(path, &key).await.expect(200).json()["pricing"]["output"], 600_000, "{path}");
     }
     gateway.read("/v1/models/openai/", &key).await.refused(404, "model_not_found");

@@ -85,7 +85,10 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
     let other = intruder(&gateway).await;
     // As far as the gateway can tell, its database has become unusable.
     for table in ["virtual_key_secret", "usage_record"] {
-        other.execute_unprepared(&format!("ALTER TABLE {table} RENAME TO {table}_gone")).await.expect("renamed");
+        other
+            .execute_unprepared(&format!("ALTER TABLE {table} RENAME TO {table}_gone"))
+            .await
+            .expect("renamed");
     }
     for _ in 0..3 {
         let reply = gateway.chat(&unknown, json!({})).await.refused(503, "ledger_unavailable");
@@ -93,7 +96,10 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
         gateway.chat(&known, json!({})).await.expect(200);
     }
     for table in ["virtual_key_secret", "usage_record"] {
-        other.execute_unprepared(&format!("ALTER TABLE {table}_gone RENAME TO {table}")).await.expect("renamed");
+        other
+            .execute_unprepared(&format!("ALTER TABLE {table}_gone RENAME TO {table}"))
+            .await
+            .expect("renamed");
     }
     gateway.chat(&unknown, json!({})).await.expect(200);
 }

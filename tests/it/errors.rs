@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gateway, Reply, Setup, Upstream, VirtualKey, chat_ok, error, eventually, gateway::chat_request, raw,
-    usage,
+    Answer, Gateway, Reply, Setup, Upstream, VirtualKey, chat_ok, error, eventually, gateway::chat_request,
+    raw, usage,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -32,8 +32,12 @@ async fn what_is_not_json_is_refused() {
     let (upstream, gateway, key) = house().await;
     let good = chat_request(json!({}));
     let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let not_utf8 = [b"{\"model\":\"openai/gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"".as_slice(),
-        b"\xff\xfe\xc3(", b"\"}]}"].concat();
+    let not_utf8 = [
+        b"{\"model\":\"openai/gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"".as_slice(),
+        b"\xff\xfe\xc3(",
+        b"\"}]}",
+    ]
+    .concat();
     let cases: Vec<Vec<u8>> = vec![
         b"".to_vec(),
         b"{".to_vec(),
@@ -98,7 +102,12 @@ async fn what_policy_reads_must_be_of_the_right_type_and_there_once() {
     ];
     for (member, param) in cases {
         let reply = gateway.post(CHAT, &key, chat_with(member)).await;
-        assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_request"), "{member}: {}", reply.text());
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (400, "invalid_request"),
+            "{member}: {}",
+            reply.text()
+        );
         assert_eq!(reply.json()["error"]["param"], param, "{member}");
     }
     let first = format!(r#"{{"model":"openai/gpt-4o",{}"#, &chat_request(json!({}))[1..]);
@@ -241,7 +250,9 @@ async fn paths_that_are_not_ours_say_which_are() {
         let reply = gateway.send(gateway.request(method, path, &key)).await.refused(404, "unknown_path");
         assert!(reply.text().contains("/v1"), "{}", reply.text());
     }
-    for path in ["/", "/v1", "/v1/", "/v2/chat/completions", "/v1/chat/completions/", "//v1/models", "/api/keys"] {
+    for path in
+        ["/", "/v1", "/v1/", "/v2/chat/completions", "/v1/chat/completions/", "//v1/models", "/api/keys"]
+    {
         gateway.read(path, &key).await.refused(404, "unknown_path");
     }
 }
@@ -381,7 +392,8 @@ async fn a_stranger_is_refused_on_the_head_alone_and_not_told_to_continue() {
 #[tokio::test]
 async fn unknown_models_are_404_and_names_that_cannot_be_models_too() {
     let (upstream, gateway, key) = house().await;
-    for model in ["nope", "openai-2/gpt-4o", "anthropic/claude", "a b", "*", "openai/*", "gpt-4o-mini ", "é"] {
+    for model in ["nope", "openai-2/gpt-4o", "anthropic/claude", "a b", "*", "openai/*", "gpt-4o-mini ", "é"]
+    {
         let reply = gateway.chat(&key, json!({ "model": model })).await.refused(404, "model_not_found");
         assert_eq!(reply.json()["error"]["param"], "model");
     }
@@ -428,7 +440,9 @@ async fn a_provider_that_answers_nonsense_is_502() {
         raw("\x16\x03\x01\x02\x00"),
         raw(""),
         raw("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"choices\":["),
-        raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n{}   "),
+        raw(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n{}   ",
+        ),
         raw(format!("HTTP/1.1 200 OK\r\n{}\r\n{{}}", "x-flood: 1\r\n".repeat(5_000))),
         Answer::whole(200, &json, ""),
         Answer::whole(200, &json, "{}"),
@@ -436,7 +450,11 @@ async fn a_provider_that_answers_nonsense_is_502() {
         Answer::whole(200, &json, "\u{feff}nope"),
         Answer::whole(200, &json, b"\xff\xff"),
         Answer::whole(200, &[("content-type", "text/html")], "<html>sign in</html>"),
-        Answer::whole(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], "\x1f\u{8b}"),
+        Answer::whole(
+            200,
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+            "\x1f\u{8b}",
+        ),
         Answer::whole(301, &[("location", "http://169.254.169.254/")], ""),
         Answer::whole(304, &[], ""),
     ];

@@ -23,7 +23,11 @@ impl Pair {
     async fn new(answer: Answer) -> Self {
         let first = Upstream::always(answer).await;
         let second = Upstream::scripted(|seen, _| {
-            if seen.json()["stream"] == true { chat_stream(&["two"], None) } else { chat_ok("two", &usage(1, 1)) }
+            if seen.json()["stream"] == true {
+                chat_stream(&["two"], None)
+            } else {
+                chat_ok("two", &usage(1, 1))
+            }
         })
         .await;
         let gateway = Setup::new()
@@ -101,12 +105,26 @@ async fn failures_without_a_status_fall_back() {
         ("a role and silence", true, Answer::stream().send(&chat_events(&[])[0]).stall()),
         ("only [DONE]", true, Answer::stream().send(done()).end()),
         ("an error as the first event", true, first_error(&json!({ "error": { "message": "overloaded" } }))),
-        ("an error after the role", true, Answer::stream().send(&chat_events(&[])[0])
-            .send(event(&json!({ "error": { "message": "overloaded", "code": 529 } }))).end()),
+        (
+            "an error after the role",
+            true,
+            Answer::stream()
+                .send(&chat_events(&[])[0])
+                .send(event(&json!({ "error": { "message": "overloaded", "code": 529 } })))
+                .end(),
+        ),
         ("an error event", true, Answer::stream().send("event: error\ndata: {\"message\":\"no\"}\n\n").end()),
-        ("an error and [DONE]", true, Answer::stream().send(event(&json!({ "error": { "code": 500 } }))).send(done()).end()),
+        (
+            "an error and [DONE]",
+            true,
+            Answer::stream().send(event(&json!({ "error": { "code": 500 } }))).send(done()).end(),
+        ),
         ("JSON in place of a stream", true, Answer::json(200, &json!({ "error": { "message": "no" } }))),
-        ("an event that is too large", true, Answer::stream().send(format!("data: {}", "x".repeat(2_000_000))).stall()),
+        (
+            "an event that is too large",
+            true,
+            Answer::stream().send(format!("data: {}", "x".repeat(2_000_000))).stall(),
+        ),
     ];
     for (what, stream, answer) in cases {
         let pair = Pair::new(answer).await;
@@ -114,11 +132,18 @@ async fn failures_without_a_status_fall_back() {
         assert_eq!(reply.header("x-keystile-model"), Some(SECOND), "{what}");
         assert_eq!(reply.header("x-keystile-attempts"), Some("2"), "{what}");
         if stream {
-            assert_eq!(reply.text(), chat_events(&["two"]).concat() + &done(), "{what}: nothing of the first");
+            assert_eq!(
+                reply.text(),
+                chat_events(&["two"]).concat() + &done(),
+                "{what}: nothing of the first"
+            );
         }
         let row = pair.gateway.only_usage().await;
         assert_eq!((&row["outcome"], &row["served_model"]), (&json!("ok"), &json!(SECOND)), "{what}");
-        let explained = pair.gateway.get(&format!("/api/usage/{}/explain", row["request_id"].as_str().expect("id"))).await;
+        let explained = pair
+            .gateway
+            .get(&format!("/api/usage/{}/explain", row["request_id"].as_str().expect("id")))
+            .await;
         assert_eq!(explained["attempts"].as_array().map(Vec::len), Some(2), "{what}");
         assert_eq!(explained["attempts"][0]["provider"], "openai");
     }
@@ -168,7 +193,8 @@ async fn a_list_of_models_is_tried_in_order_before_the_keys_fallbacks() {
         gateway.provider_key(slug, upstream).await;
     }
     let key = gateway.virtual_key(json!({ "fallback_models": ["three/c"] })).await;
-    let reply = gateway.chat(&key, json!({ "model": "three/x", "models": ["two/b", "one/a", "two/b"] })).await;
+    let reply =
+        gateway.chat(&key, json!({ "model": "three/x", "models": ["two/b", "one/a", "two/b"] })).await;
     assert_eq!(reply.clone().expect(200).header("x-keystile-model"), Some("three/c"));
     assert_eq!(reply.header("x-keystile-attempts"), Some("3"), "a model named twice is tried once");
     assert!(two.only().at < one.only().at);
@@ -225,7 +251,9 @@ async fn a_key_serves_only_the_models_it_lists() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 1))).await;
     let gateway = Setup::new().await.allow(&upstream).start().await;
     gateway.provider_key_with("openai", &upstream, json!({ "api_key": "sk-a", "models": ["gpt-4o"] })).await;
-    gateway.provider_key_with("openai", &upstream, json!({ "api_key": "sk-b", "models": ["gpt-4o-mini"] })).await;
+    gateway
+        .provider_key_with("openai", &upstream, json!({ "api_key": "sk-b", "models": ["gpt-4o-mini"] }))
+        .await;
     let key = gateway.virtual_key(json!({})).await;
     for (model, secret) in [("openai/gpt-4o", "Bearer sk-a"), ("openai/gpt-4o-mini", "Bearer sk-b")] {
         gateway.chat(&key, json!({ "model": model })).await.expect(200);
@@ -242,12 +270,18 @@ async fn a_key_that_answers_429_rests_as_long_as_it_asked() {
     pair.first.answer(chat_ok("one", &usage(1, 1)));
     for _ in 0..5 {
         let reply = pair.gateway.chat(&pair.key, json!({})).await.expect(200);
-        assert_eq!((reply.header("x-keystile-provider"), reply.header("x-keystile-attempts")), (Some("groq"), Some("1")));
+        assert_eq!(
+            (reply.header("x-keystile-provider"), reply.header("x-keystile-attempts")),
+            (Some("groq"), Some("1"))
+        );
     }
     assert_eq!(pair.first.count(), 1, "it was left alone");
     // What rests is better than nothing.
     let lonely = pair.gateway.virtual_key(json!({})).await;
-    assert_eq!(pair.gateway.chat(&lonely, json!({})).await.expect(200).header("x-keystile-provider"), Some("openai"));
+    assert_eq!(
+        pair.gateway.chat(&lonely, json!({})).await.expect(200).header("x-keystile-provider"),
+        Some("openai")
+    );
 }
 
 #[tokio::test]
@@ -346,7 +380,10 @@ async fn of_two_failures_the_last_is_told_and_refused_candidates_are_skipped() {
     let narrow = pair.gateway.virtual_key(json!({ "models_allowed": ["openai/gpt-4o-mini"] })).await;
     let models = json!({ "models": [SECOND, "openai/gpt-4o-mini"] });
     pair.gateway.chat(&narrow, models).await.refused(503, "upstream_error");
-    pair.gateway.chat(&narrow, json!({ "models": [SECOND, "openai/gpt-4o"] })).await.refused(403, "model_not_allowed");
+    pair.gateway
+        .chat(&narrow, json!({ "models": [SECOND, "openai/gpt-4o"] }))
+        .await
+        .refused(403, "model_not_allowed");
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gate, Gateway, RawClient, Upstream, VirtualKey, chat_events, chat_ok, done, gateway::chat_request, usage,
+    Answer, Gate, Gateway, RawClient, Upstream, VirtualKey, chat_events, chat_ok, done,
+    gateway::chat_request, usage,
 };
 
 /// The contract's second, and room for a machine that builds something else at the same time.
@@ -51,7 +52,11 @@ async fn a_client_that_leaves_before_a_streams_head_cuts_the_provider() {
         assert!(left.elapsed() < AT_ONCE, "{how:?}: {:?}", left.elapsed());
         let row = gateway.only_usage().await;
         assert_eq!((&row["outcome"], &row["status"]), (&json!("client_gone"), &json!(499)), "{how:?}");
-        assert_eq!((&row["usage_source"], &row["output_tokens"]), (&json!("estimated"), &json!(0)), "{how:?}");
+        assert_eq!(
+            (&row["usage_source"], &row["output_tokens"]),
+            (&json!("estimated"), &json!(0)),
+            "{how:?}"
+        );
         assert!(row["input_tokens"].as_u64() > Some(0), "it was sent");
         gateway.nothing_reserved().await;
     }
@@ -76,7 +81,8 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_cuts_the_provider_even_a
         let gate = Gate::new();
         let mut events = chat_events(&["12345678"]);
         events.pop();
-        let upstream = Upstream::always(Answer::stream().send_all(events).wait(&gate).send(done()).end()).await;
+        let upstream =
+            Upstream::always(Answer::stream().send_all(events).wait(&gate).send(done()).end()).await;
         let (gateway, key) = Gateway::simple(&upstream).await;
         let mut client = ask(&gateway, &key, json!({ "stream": true })).await;
         client.first_byte().await;
@@ -116,7 +122,10 @@ async fn a_call_without_a_stream_runs_to_its_end_and_is_metered_exactly() {
         let gate = Gate::new();
         let answer = Answer::default().wait(&gate);
         let body = crate::support::chat_body("a long answer", &usage(1_000, 500)).to_string();
-        let whole = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let whole = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let upstream = Upstream::always(answer.send(whole)).await;
         let (gateway, key) = Gateway::simple(&upstream).await;
         let client = ask(&gateway, &key, json!({})).await;
@@ -125,7 +134,11 @@ async fn a_call_without_a_stream_runs_to_its_end_and_is_metered_exactly() {
         gate.open();
         let row = gateway.only_usage().await;
         assert_eq!((&row["input_tokens"], &row["output_tokens"]), (&json!(1_000), &json!(500)), "{how:?}");
-        assert_eq!((&row["usage_source"], &row["cost_micro_usd"]), (&json!("provider"), &json!(450)), "{how:?}");
+        assert_eq!(
+            (&row["usage_source"], &row["cost_micro_usd"]),
+            (&json!("provider"), &json!(450)),
+            "{how:?}"
+        );
         assert!(!upstream.only().is_disconnected(), "the provider was heard out");
         gateway.nothing_reserved().await;
     }
@@ -159,7 +172,8 @@ async fn a_crowd_that_leaves_at_once_leaves_one_row_each_and_nothing_reserved() 
     events.pop();
     let upstream = Upstream::always(Answer::stream().send_all(events).wait(&gate)).await;
     let (gateway, _) = Gateway::simple(&upstream).await;
-    let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": 1_000_000_000, "max_parallel": CROWD })).await;
+    let key =
+        gateway.virtual_key(json!({ "spend_cap_micro_usd": 1_000_000_000, "max_parallel": CROWD })).await;
     let mut clients = Vec::new();
     for _ in 0..CROWD {
         clients.push(ask(&gateway, &key, json!({ "stream": true, "max_tokens": 10 })).await);
@@ -188,7 +202,11 @@ async fn a_slow_reader_holds_up_nobody_else() {
     let mut events = chat_events(&many);
     events.push(done());
     let upstream = Upstream::scripted(move |seen, _| {
-        if seen.json()["max_tokens"] == 7 { Answer::stream().send_all(events.clone()).end() } else { chat_ok("hi", &usage(1, 1)) }
+        if seen.json()["max_tokens"] == 7 {
+            Answer::stream().send_all(events.clone()).end()
+        } else {
+            chat_ok("hi", &usage(1, 1))
+        }
     })
     .await;
     let (gateway, key) = Gateway::simple_with(&upstream, |config| {

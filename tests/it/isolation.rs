@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use sea_orm::{ConnectionTrait, Database};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Gateway, Setup, Upstream, VirtualKey, chat_ok, gateway::ADMIN_PASSWORD, usage};
 
@@ -16,7 +16,8 @@ struct Tenant {
 
 /// A tenant with a provider key at `upstream`, a virtual key, an alias and an administrator.
 async fn settle(gateway: &Gateway, name: &str, upstream: &Upstream) -> Tenant {
-    let id = gateway.create("/api/tenants", json!({ "name": name })).await["id"].as_str().expect("id").to_owned();
+    let id =
+        gateway.create("/api/tenants", json!({ "name": name })).await["id"].as_str().expect("id").to_owned();
     let secret = json!({ "tenant_id": id, "api_key": format!("sk-secret-of-{name}") });
     let provider_key = gateway.provider_key_with("openai", upstream, secret).await;
     let key = gateway.virtual_key(json!({ "tenant_id": id })).await;
@@ -26,7 +27,8 @@ async fn settle(gateway: &Gateway, name: &str, upstream: &Upstream) -> Tenant {
     let user = json!({ "email": email, "password": ADMIN_PASSWORD, "role": "tenant_admin", "tenant_id": id });
     gateway.create("/api/users", user).await;
     let login = json!({ "email": email, "password": ADMIN_PASSWORD });
-    let session = gateway.admin_as("", Method::POST, "/api/auth/login", Some(&login)).await.expect(200).json();
+    let session =
+        gateway.admin_as("", Method::POST, "/api/auth/login", Some(&login)).await.expect(200).json();
     Tenant { id, key, provider_key, alias, session: session["token"].as_str().expect("token").to_owned() }
 }
 
@@ -101,7 +103,14 @@ async fn lists_show_ones_own_and_writes_go_nowhere_else() {
         let (gateway, session) = (&gateway, &a.session);
         async move { gateway.admin_as(session, Method::GET, &path, None).await }
     };
-    for path in ["/api/keys", "/api/virtual-keys", "/api/aliases", "/api/usage", "/api/spend?group_by=tenant,key", "/api/users"] {
+    for path in [
+        "/api/keys",
+        "/api/virtual-keys",
+        "/api/aliases",
+        "/api/usage",
+        "/api/spend?group_by=tenant,key",
+        "/api/users",
+    ] {
         let reply = look(path).await;
         if reply.status == 403 {
             continue;
@@ -111,8 +120,16 @@ async fn lists_show_ones_own_and_writes_go_nowhere_else() {
         for filter in [format!("tenant_id={}", b.id), format!("virtual_key_id={}", b.key.id)] {
             let glue = if path.contains('?') { '&' } else { '?' };
             let reply = look(&format!("{path}{glue}{filter}")).await;
-            assert!(reply.status >= 400 || !reply.text().contains("bolt"), "{path} {filter}: {}", reply.text());
-            assert!(reply.status >= 400 || !reply.text().contains(&b.key.id), "{path} {filter}: {}", reply.text());
+            assert!(
+                reply.status >= 400 || !reply.text().contains("bolt"),
+                "{path} {filter}: {}",
+                reply.text()
+            );
+            assert!(
+                reply.status >= 400 || !reply.text().contains(&b.key.id),
+                "{path} {filter}: {}",
+                reply.text()
+            );
         }
     }
     for (path, body) in [
@@ -126,7 +143,10 @@ async fn lists_show_ones_own_and_writes_go_nowhere_else() {
     // Neither tenants nor prices are a tenant's to make.
     let price = json!({ "prices": [{ "model": "openai/gpt-4o-mini", "input": 0, "output": 0 }] });
     gateway.admin_as(&a.session, Method::PUT, "/api/prices", Some(&price)).await.expect(403);
-    gateway.admin_as(&a.session, Method::POST, "/api/tenants", Some(&json!({ "name": "x" }))).await.expect(403);
+    gateway
+        .admin_as(&a.session, Method::POST, "/api/tenants", Some(&json!({ "name": "x" })))
+        .await
+        .expect(403);
     assert_eq!(upstream.count(), 2);
 }
 
@@ -187,6 +207,6 @@ async fn one_tenants_storm_does_not_starve_another() {
     assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 10);
     assert_eq!(upstream.count(), 20);
     let rows = gateway.usage_of(20).await;
-    let of = |tenant: &Tenant| rows.iter().filter(|row| row["tenant_id"] == Value::from(tenant.id.as_str())).count();
+    let of = |tenant: &Tenant| rows.iter().filter(|row| row["tenant_id"] == tenant.id.as_str()).count();
     assert_eq!((of(&a), of(&b)), (10, 10));
 }

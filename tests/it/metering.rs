@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gateway, Setup, Upstream, chat_body, chat_events, chat_ok, done, error, gateway::chat_request, usage,
-    usage_chunk,
+    Answer, Gateway, Setup, Upstream, chat_body, chat_events, chat_ok, done, error, gateway::chat_request,
+    usage, usage_chunk,
 };
 
 #[tokio::test]
@@ -147,7 +147,11 @@ async fn reasoning_that_a_provider_leaves_out_of_its_completion_is_charged() {
         let key = gateway.virtual_key(json!({})).await;
         gateway.chat(&key, json!({ "model": format!("{provider}/m") })).await.expect(200);
         let row = gateway.usage().await.pop().expect("a row");
-        assert_eq!((&row["output_tokens"], &row["cost_micro_usd"]), (&json!(output), &json!(output)), "{provider}");
+        assert_eq!(
+            (&row["output_tokens"], &row["cost_micro_usd"]),
+            (&json!(output), &json!(output)),
+            "{provider}"
+        );
     }
 }
 
@@ -193,11 +197,15 @@ async fn spend_sums_to_the_same_total_however_it_is_grouped() {
     }
     gateway.usage_of(6).await;
     let plain = gateway.get("/api/spend").await["total"].clone();
-    assert_eq!((&plain["requests"], &plain["input_tokens"], &plain["output_tokens"]), (&json!(6), &json!(600), &json!(60)));
+    assert_eq!(
+        (&plain["requests"], &plain["input_tokens"], &plain["output_tokens"]),
+        (&json!(6), &json!(600), &json!(60))
+    );
     for group in ["tenant", "key", "provider", "model", "day", "tag:team", "tenant,key,model,day"] {
         let spend = gateway.get(&format!("/api/spend?group_by={group}")).await;
         assert_eq!(spend["total"], plain, "{group}");
-        let rows = spend.as_object().expect("a report").values().find_map(Value::as_array).expect("rows").clone();
+        let rows =
+            spend.as_object().expect("a report").values().find_map(Value::as_array).expect("rows").clone();
         let requests: u64 = rows.iter().map(|row| row["requests"].as_u64().expect("a count")).sum();
         assert_eq!(requests, 6, "{group}");
     }
@@ -227,7 +235,9 @@ async fn what_was_refused_before_an_attempt_makes_no_row() {
     assert!(gateway.usage().await.is_empty());
     assert_eq!(upstream.count(), 0);
     let metrics = gateway.metrics.encode();
-    for code in ["model_not_allowed", "spend_cap_reached", "model_not_found", "invalid_json", "invalid_api_key"] {
+    for code in
+        ["model_not_allowed", "spend_cap_reached", "model_not_found", "invalid_json", "invalid_api_key"]
+    {
         assert!(metrics.contains(&format!("code=\"{code}\"}} 1")), "{code} is counted: {metrics}");
     }
 }
@@ -269,8 +279,12 @@ async fn every_attempt_that_was_used_is_paid_for_in_one_row() {
     assert_eq!((&row["usage_source"], &row["attempts"]), (&json!("estimated"), &json!(3)));
     let id = row["request_id"].as_str().expect("an id");
     let explained = gateway.get(&format!("/api/usage/{id}/explain")).await;
-    let statuses: Vec<&Value> =
-        explained["attempts"].as_array().expect("attempts").iter().map(|attempt| &attempt["status"]).collect();
+    let statuses: Vec<&Value> = explained["attempts"]
+        .as_array()
+        .expect("attempts")
+        .iter()
+        .map(|attempt| &attempt["status"])
+        .collect();
     assert_eq!(statuses, [200, 500, 200]);
 }
 
@@ -279,7 +293,9 @@ async fn a_cached_key_asks_the_database_nothing_and_usage_is_written_in_batches(
     const REQUESTS: usize = 1_000;
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 5))).await;
     let (gateway, _) = Gateway::simple(&upstream).await;
-    let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": 1_000_000_000, "rate_limit_rpm": 1_000_000 })).await;
+    let key = gateway
+        .virtual_key(json!({ "spend_cap_micro_usd": 1_000_000_000, "rate_limit_rpm": 1_000_000 }))
+        .await;
     gateway.chat(&key, json!({})).await.expect(200);
     gateway.usage_of(1).await;
     let (before, began) = (gateway.app.house.store.statements(), Instant::now());

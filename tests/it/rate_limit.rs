@@ -50,7 +50,10 @@ async fn tokens_are_debited_by_what_is_held_and_corrected_by_what_was_used() {
     assert_eq!(reply.header("x-ratelimit-limit-tokens"), Some("1000"));
     assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some("0"), "never below nothing");
     let retry: u64 = reply.header("retry-after").expect("a header").parse().expect("seconds");
-    assert!((60..=120).contains(&retry), "some 4 000 too many at 1 000 a minute, told as 120 at most: {retry}");
+    assert!(
+        (60..=120).contains(&retry),
+        "some 4 000 too many at 1 000 a minute, told as 120 at most: {retry}"
+    );
     assert_eq!(upstream.count(), 6);
 }
 
@@ -74,7 +77,10 @@ async fn so_many_at_the_same_time_and_no_more() {
     let gate = Gate::new();
     let upstream = Upstream::always(Answer::default().wait(&gate).close()).await;
     let (gateway, key) = limited(&upstream, json!({ "max_parallel": 2 })).await;
-    let both = futures_util::future::join(gateway.chat(&key, json!({})), gateway.chat(&key, json!({ "stream": true })));
+    let both = futures_util::future::join(
+        gateway.chat(&key, json!({})),
+        gateway.chat(&key, json!({ "stream": true })),
+    );
     let (_, ()) = tokio::join!(both, async {
         gate.reached(2).await;
         let reply = gateway.chat(&key, json!({})).await.refused(429, "rate_limit_exceeded");
@@ -92,7 +98,8 @@ async fn so_many_at_the_same_time_and_no_more() {
 async fn a_tenants_limits_are_shared_by_its_keys() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 1))).await;
     let gateway = Setup::new().await.allow(&upstream).start().await;
-    let tenant = gateway.create("/api/tenants", json!({ "name": "shared", "rate_limit_rpm": 4 })).await["id"].clone();
+    let tenant =
+        gateway.create("/api/tenants", json!({ "name": "shared", "rate_limit_rpm": 4 })).await["id"].clone();
     gateway.provider_key_with("openai", &upstream, json!({ "tenant_id": tenant })).await;
     let keys = [
         gateway.virtual_key(json!({ "tenant_id": tenant })).await,

@@ -152,7 +152,9 @@ async fn a_stream_under_way_ends_in_peace_and_the_next_request_is_refused() {
     let (upstream, gateway, key) = house().await;
     let gate = Gate::new();
     let events = chat_events(&["one"]);
-    upstream.answer(Answer::stream().send(&events[0]).send(&events[1]).wait(&gate).send(&events[2]).send(done()).end());
+    upstream.answer(
+        Answer::stream().send(&events[0]).send(&events[1]).wait(&gate).send(&events[2]).send(done()).end(),
+    );
     let mut stream = gateway.stream(&key, json!({})).await;
     stream.frame().await.expect("a frame");
     gateway.admin(Method::POST, &format!("{}/revoke", path(&key)), None).await.expect(200);
@@ -167,7 +169,8 @@ async fn a_stream_under_way_ends_in_peace_and_the_next_request_is_refused() {
 #[tokio::test]
 async fn a_change_made_beside_the_running_gateway_holds_within_a_second() {
     let (_upstream, gateway, key) = house().await;
-    let beside = Foundation::open(&gateway.config, &gateway.clock, MasterKeys::MustExist).await.expect("opened");
+    let beside =
+        Foundation::open(&gateway.config, &gateway.clock, MasterKeys::MustExist).await.expect("opened");
     let control = beside
         .control(&gateway.config, keystile::app::egress_policy(&gateway.config), None, Notify::nobody())
         .expect("a control");

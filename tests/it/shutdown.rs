@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Gate, Gateway, RawClient, Upstream, chat_events, chat_ok, chat_stream, client::last_error, done, usage,
+    Answer, Gate, Gateway, RawClient, Upstream, chat_events, chat_ok, chat_stream, client::last_error, done,
+    usage,
 };
 
 const LONG: Duration = Duration::from_secs(15);

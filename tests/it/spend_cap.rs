@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gate, Gateway, Setup, Upstream, VirtualKey, chat_events, chat_ok, done, error, gateway::chat_request,
-    usage, usage_chunk,
+    Answer, Gate, Gateway, Setup, Upstream, VirtualKey, chat_events, chat_ok, done, error,
+    gateway::chat_request, usage, usage_chunk,
 };
 
 /// One micro-USD a token, in and out: what is spent can be read off the tokens.
@@ -52,7 +52,10 @@ async fn of_a_thousand_requests_at_once_exactly_those_that_fit_are_sent() {
     let gate = Gate::new();
     let held = Answer::default().wait(&gate);
     let body = crate::support::chat_body("hi", &usage(20, 100)).to_string();
-    let whole = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let upstream = Upstream::always(held.send(whole)).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 100 });
@@ -91,7 +94,8 @@ async fn under_load_the_cap_is_spent_and_never_exceeded() {
     assert!(worst(&asked, 100) < 300, "each charges what it holds: the provider says more than was possible");
     let cap = 5_000;
     let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": cap })).await;
-    let replies = futures_util::future::join_all((0..300).map(|_| gateway.chat(&key, penny_chat(asked.clone())))).await;
+    let replies =
+        futures_util::future::join_all((0..300).map(|_| gateway.chat(&key, penny_chat(asked.clone())))).await;
     let sent = replies.iter().filter(|reply| reply.status == 200).count();
     assert_eq!(sent as u64, cap / worst(&asked, 100));
     let (settled, reserved) = spent(&gateway, &key).await;
@@ -105,7 +109,10 @@ async fn under_load_the_cap_is_spent_and_never_exceeded() {
 async fn reserved_is_told_from_reached_and_both_name_the_numbers() {
     let gate = Gate::new();
     let body = crate::support::chat_body("hi", &usage(10, 190)).to_string();
-    let whole = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let upstream = Upstream::always(Answer::default().wait(&gate).send(whole)).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 200 });
@@ -152,7 +159,8 @@ async fn a_request_without_a_limit_is_clamped_to_what_fits() {
     upstream.answer(Answer::stream().send_all(events).end());
     let input = worst(&json!({ "stream": true }), 0) - worst(&json!({}), 0);
     let stream = gateway.stream(&key, penny_chat(json!({}))).await;
-    let clamped: u64 = stream.header("x-keystile-max-output-tokens").expect("a header").parse().expect("a number");
+    let clamped: u64 =
+        stream.header("x-keystile-max-output-tokens").expect("a header").parse().expect("a number");
     assert_eq!(clamped, 980 - input);
     assert_eq!(upstream.last().json()["max_completion_tokens"], clamped);
     stream.text().await;
@@ -233,7 +241,10 @@ async fn zero_blocks_everything_and_null_nothing() {
     gateway.price(json!({ "model": "openai/free", "input": 0, "output": 0 })).await;
     let blocked = gateway.virtual_key(json!({ "spend_cap_micro_usd": 0 })).await;
     for model in [MODEL, "openai/free"] {
-        gateway.chat(&blocked, json!({ "model": model, "max_tokens": 1 })).await.refused(402, "spend_cap_reached");
+        gateway
+            .chat(&blocked, json!({ "model": model, "max_tokens": 1 }))
+            .await
+            .refused(402, "spend_cap_reached");
     }
     assert_eq!(upstream.count(), 0);
     let unlimited = gateway.virtual_key(json!({ "spend_cap_micro_usd": null })).await;
@@ -313,7 +324,10 @@ async fn windows_begin_anew_in_utc() {
 async fn a_request_counts_in_the_window_in_which_it_began() {
     let gate = Gate::new();
     let body = crate::support::chat_body("hi", &usage(60, 40)).to_string();
-    let whole = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let upstream = Upstream::always(Answer::default().wait(&gate).send(whole)).await;
     let gateway = house(&upstream).await;
     gateway.turn_clock("2026-11-21T23:59:59Z");
@@ -327,7 +341,11 @@ async fn a_request_counts_in_the_window_in_which_it_began() {
     assert_eq!(spent(&gateway, &key).await, (0, 0));
     gateway.turn_clock("2026-11-21T23:59:59Z");
     assert_eq!(spent(&gateway, &key).await, (100, 0));
-    assert!(gateway.only_usage().await["started_at"].as_str().is_some_and(|at| at.starts_with("2026-11-21T23:59:59")));
+    assert!(
+        gateway.only_usage().await["started_at"]
+            .as_str()
+            .is_some_and(|at| at.starts_with("2026-11-21T23:59:59"))
+    );
 }
 
 #[tokio::test]
@@ -340,7 +358,8 @@ async fn a_request_must_fit_its_tenants_cap_as_well() {
     let tenant = gateway.create("/api/tenants", limits).await["id"].clone();
     gateway.provider_key_with("openai", &upstream, json!({ "tenant_id": tenant })).await;
     let key = |cap: Value| gateway.virtual_key(json!({ "tenant_id": tenant, "spend_cap_micro_usd": cap }));
-    let (rich, unlimited, poor) = (key(json!(1_000_000)).await, key(Value::Null).await, key(json!(need - 1)).await);
+    let (rich, unlimited, poor) =
+        (key(json!(1_000_000)).await, key(Value::Null).await, key(json!(need - 1)).await);
 
     let reply = gateway.chat(&poor, penny_chat(asked.clone())).await.refused(402, "spend_cap_reached");
     assert!(reply.text().contains(&poor.id));
@@ -424,7 +443,10 @@ async fn impossible_figures_are_clamped_and_what_was_taken_is_kept() {
         let (settled, reserved) = spent(&gateway, &key).await;
         assert!(settled as u64 <= most && reserved == 0, "{figures}: {settled}");
         let row = gateway.usage().await.pop().expect("a row");
-        assert!(row["cost_micro_usd"].as_f64().is_some_and(|cost| cost <= most as f64 && cost >= 0.0), "{row}");
+        assert!(
+            row["cost_micro_usd"].as_f64().is_some_and(|cost| cost <= most as f64 && cost >= 0.0),
+            "{row}"
+        );
         assert!(row["output_tokens"].as_u64() <= Some(100), "{row}");
         if figures["completion_tokens"] == 1_000_000_000 {
             assert_eq!(row["clamped_micro_usd"], 1_000_000_000 - 100, "{row}");
@@ -442,7 +464,11 @@ async fn a_cap_holds_from_the_next_request_on_however_it_is_changed() {
     gateway.chat(&key, penny_chat(asked.clone())).await.expect(200);
     gateway.patch(&path, json!({ "spend_cap_micro_usd": 99 })).await;
     let reply = gateway.chat(&key, penny_chat(asked.clone())).await.refused(402, "spend_cap_reached");
-    assert_eq!(reply.header("x-keystile-spent-micro-usd"), Some("100"), "what was spent without a cap counts");
+    assert_eq!(
+        reply.header("x-keystile-spent-micro-usd"),
+        Some("100"),
+        "what was spent without a cap counts"
+    );
     let view = gateway.patch(&path, json!({ "spend_cap_micro_usd": 100_000 })).await;
     assert_eq!(view["remaining_micro_usd"], 99_900);
     gateway.chat(&key, penny_chat(asked.clone())).await.expect(200);

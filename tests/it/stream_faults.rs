@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Gate, Gateway, Upstream, VirtualKey, chat_events, chat_stream, client::last_error, done, event, usage,
-    usage_chunk,
+    Answer, Gate, Gateway, Upstream, VirtualKey, chat_events, chat_stream, client::last_error, done, event,
+    usage, usage_chunk,
 };
 
 async fn streaming(answer: Answer) -> (Upstream, Gateway, VirtualKey) {
@@ -30,8 +30,14 @@ async fn a_stream_that_dies_ends_with_one_error_event_and_no_done() {
         ("reset", Answer::stream().send_all(begun()).reset()),
         ("ended without a finish reason", Answer::stream().send_all(begun()).end()),
         ("half an event", Answer::stream().send_all(begun()).send(half).end()),
-        ("half a character", Answer::stream().send_all(begun()).send(&half.as_bytes()[..half.len() - 1]).close()),
-        ("an event that is too large", Answer::stream().send_all(begun()).send(format!("data: {}", "x".repeat(1_100_000))).stall()),
+        (
+            "half a character",
+            Answer::stream().send_all(begun()).send(&half.as_bytes()[..half.len() - 1]).close(),
+        ),
+        (
+            "an event that is too large",
+            Answer::stream().send_all(begun()).send(format!("data: {}", "x".repeat(1_100_000))).stall(),
+        ),
     ];
     for (what, answer) in deaths {
         let (upstream, gateway, key) = streaming(answer).await;
@@ -96,7 +102,10 @@ async fn comments_alone_do_not_count_as_a_beginning_but_as_life() {
 
 #[tokio::test]
 async fn only_a_missing_done_is_no_fault() {
-    for end in [Answer::stream().send_all(chat_events(&["a"])).end(), Answer::stream().send_all(chat_events(&["a"])).close()] {
+    for end in [
+        Answer::stream().send_all(chat_events(&["a"])).end(),
+        Answer::stream().send_all(chat_events(&["a"])).close(),
+    ] {
         let clean = end.clone();
         let (_upstream, gateway, key) = streaming(clean).await;
         let text = gateway.stream(&key, json!({})).await.text().await;
@@ -196,19 +205,23 @@ async fn an_event_reaches_the_client_while_the_next_is_still_to_come() {
 #[tokio::test]
 async fn usage_is_read_wherever_it_comes_and_never_summed() {
     let with_usage = |usage: serde_json::Value| {
-        event(&json!({ "choices": [{ "index": 0, "delta": { "content": "x" }, "finish_reason": null }], "usage": usage }))
+        event(
+            &json!({ "choices": [{ "index": 0, "delta": { "content": "x" }, "finish_reason": null }], "usage": usage }),
+        )
     };
     let cases = [
         ("after the finish", vec![usage_chunk(&usage(5, 4))]),
         ("twice", vec![usage_chunk(&usage(5, 4)), usage_chunk(&usage(5, 4))]),
         ("cumulative", vec![with_usage(usage(5, 1)), with_usage(usage(5, 3)), with_usage(usage(5, 4))]),
         ("falling", vec![with_usage(usage(5, 4)), with_usage(usage(5, 2))]),
-        ("in parts", vec![with_usage(json!({ "prompt_tokens": 5 })), with_usage(json!({ "completion_tokens": 4 }))]),
+        (
+            "in parts",
+            vec![with_usage(json!({ "prompt_tokens": 5 })), with_usage(json!({ "completion_tokens": 4 }))],
+        ),
         ("beside null", vec![with_usage(json!(null)), usage_chunk(&usage(5, 4))]),
     ];
     for (what, chunks) in cases {
-        let answer =
-            Answer::stream().send_all(chat_events(&["a"])).send_all(&chunks).send(done()).end();
+        let answer = Answer::stream().send_all(chat_events(&["a"])).send_all(&chunks).send(done()).end();
         let (_upstream, gateway, key) = streaming(answer).await;
         gateway.stream(&key, json!({})).await.text().await;
         let row = gateway.only_usage().await;
@@ -228,8 +241,12 @@ async fn a_stream_without_usage_is_estimated_from_its_text() {
 
 #[tokio::test]
 async fn an_event_that_cannot_be_read_passes_and_the_stream_goes_on() {
-    let odd = "data: {not json\n\n".to_owned() + "data: [1,2]\n\n" + "event: ping\ndata: {}\n\n" + "id: 5\nretry: 10\n\n";
-    let answer = Answer::stream().send_all(begun()).send(&odd).send_all(chat_events(&["z"])).send(done()).end();
+    let odd = "data: {not json\n\n".to_owned()
+        + "data: [1,2]\n\n"
+        + "event: ping\ndata: {}\n\n"
+        + "id: 5\nretry: 10\n\n";
+    let answer =
+        Answer::stream().send_all(begun()).send(&odd).send_all(chat_events(&["z"])).send(done()).end();
     let (_upstream, gateway, key) = streaming(answer).await;
     let text = gateway.stream(&key, json!({})).await.text().await;
     assert_eq!(text, begun().concat() + &odd + &chat_events(&["z"]).concat() + &done());
@@ -238,7 +255,12 @@ async fn an_event_that_cannot_be_read_passes_and_the_stream_goes_on() {
 
 #[tokio::test]
 async fn bytes_that_are_no_text_pass_as_they_are() {
-    let odd = [b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"".as_slice(), b"\xff\xfe", b"\"}}]}\n\n"].concat();
+    let odd = [
+        b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"".as_slice(),
+        b"\xff\xfe",
+        b"\"}}]}\n\n",
+    ]
+    .concat();
     let answer = Answer::stream().send_all(begun()).send(&odd).send_all(chat_events(&[])).send(done()).end();
     let (_upstream, gateway, key) = streaming(answer).await;
     let got = gateway.stream(&key, json!({})).await.rest().await;
@@ -258,8 +280,13 @@ async fn a_large_event_passes_whole() {
 #[tokio::test]
 async fn an_error_event_in_the_middle_is_cleaned_and_ends_without_done() {
     let secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789";
-    let error = event(&json!({ "error": { "message": format!("bad key {secret}"), "type": "server_error", "code": "oops" } }));
-    for end in [Answer::stream().send_all(begun()).send(&error).end(), Answer::stream().send_all(begun()).send(&error).send(done()).end()] {
+    let error = event(
+        &json!({ "error": { "message": format!("bad key {secret}"), "type": "server_error", "code": "oops" } }),
+    );
+    for end in [
+        Answer::stream().send_all(begun()).send(&error).end(),
+        Answer::stream().send_all(begun()).send(&error).send(done()).end(),
+    ] {
         let (_upstream, gateway, key) = streaming(end).await;
         let text = gateway.stream(&key, json!({})).await.text().await;
         assert!(text.starts_with(&begun().concat()) && !text.contains(secret), "{text}");
@@ -274,7 +301,8 @@ async fn an_error_event_in_the_middle_is_cleaned_and_ends_without_done() {
 async fn silence_in_a_committed_stream_is_filled_with_comments() {
     let gate = Gate::new();
     let events = chat_events(&["one"]);
-    let answer = Answer::stream().send(&events[0]).send(&events[1]).wait(&gate).send(&events[2]).send(done()).end();
+    let answer =
+        Answer::stream().send(&events[0]).send(&events[1]).wait(&gate).send(&events[2]).send(done()).end();
     let upstream = Upstream::always(answer).await;
     let (gateway, key) = Gateway::simple_with(&upstream, |config| {
         config.upstream.heartbeat_after = Duration::from_millis(50);
@@ -295,7 +323,9 @@ async fn silence_in_a_committed_stream_is_filled_with_comments() {
 #[tokio::test]
 async fn a_stream_that_is_not_called_one_is_read_all_the_same() {
     let body = chat_events(&["a"]).concat() + &done();
-    for headers in [&[][..], &[("content-type", "text/plain")], &[("content-type", "TEXT/EVENT-STREAM; charset=UTF-8")]] {
+    for headers in
+        [&[][..], &[("content-type", "text/plain")], &[("content-type", "TEXT/EVENT-STREAM; charset=UTF-8")]]
+    {
         let (_upstream, gateway, key) = streaming(Answer::whole(200, headers, &body)).await;
         let stream = gateway.stream(&key, json!({})).await;
         assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
@@ -306,7 +336,9 @@ async fn a_stream_that_is_not_called_one_is_read_all_the_same() {
 #[tokio::test]
 async fn several_choices_are_all_waited_for() {
     let choice = |index: u32, finish: serde_json::Value| {
-        event(&json!({ "choices": [{ "index": index, "delta": { "content": "x" }, "finish_reason": finish }] }))
+        event(
+            &json!({ "choices": [{ "index": index, "delta": { "content": "x" }, "finish_reason": finish }] }),
+        )
     };
     let both = [choice(0, json!(null)), choice(1, json!(null)), choice(0, json!("stop"))];
     let (_upstream, gateway, key) = streaming(Answer::stream().send_all(&both).end()).await;

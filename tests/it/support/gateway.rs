@@ -94,7 +94,8 @@ impl Setup {
 /// A database of its own on the server that `TEST_POSTGRES_URL` (or the storage suite's variable) names.
 #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
 async fn postgres_database() -> Option<String> {
-    let server = std::env::var("TEST_POSTGRES_URL").or_else(|_| std::env::var("KEYSTILE_TEST_POSTGRES")).ok()?;
+    let server =
+        std::env::var("TEST_POSTGRES_URL").or_else(|_| std::env::var("KEYSTILE_TEST_POSTGRES")).ok()?;
     let server = server.trim_end_matches('/').to_owned();
     let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
     let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
@@ -105,11 +106,7 @@ async fn postgres_database() -> Option<String> {
 
 #[expect(clippy::disallowed_methods, reason = "a test's client is not the gateway's")]
 fn http_client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(2_000)
-        .build()
-        .expect("a client")
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(2_000).build().expect("a client")
 }
 
 /// A virtual key.
@@ -248,7 +245,8 @@ impl Gateway {
 
     /// Waits until nothing is reserved.
     pub async fn nothing_reserved(&self) {
-        eventually("reservations to end", || async { (self.reserved() == NanoUsd::ZERO).then_some(()) }).await;
+        eventually("reservations to end", || async { (self.reserved() == NanoUsd::ZERO).then_some(()) })
+            .await;
     }
 
     /// Wall time stands at `moment` from now on; only for gateways with a clock of their own.
@@ -292,7 +290,12 @@ impl Gateway {
         let mut body = json!({ "stream": true });
         merge(&mut body, more);
         let request = self.json_request("/v1/chat/completions", key, chat_request(body));
-        Stream::new(soon("the head of a stream", request.send()).await.expect("an answer"))
+        self.open(request).await
+    }
+
+    /// Sends a request and reads its answer as it comes.
+    pub async fn open(&self, request: reqwest::RequestBuilder) -> Stream {
+        Stream::new(soon("the head of an answer", request.send()).await.expect("an answer"))
     }
 
     /// A connection to the data plane.

@@ -15,7 +15,7 @@ pub use raw::RawClient;
 pub use script::{
     Answer, Gate, chat_body, chat_events, chat_ok, chat_stream, done, error, event, raw, usage, usage_chunk,
 };
-pub use upstream::{Seen, Upstream};
+pub use upstream::Upstream;
 
 /// How long a condition may take to come true before the test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -226,14 +226,7 @@ struct Reader {
 impl Reader {
     /// More bytes; `false` at the end.
     async fn more(&mut self) -> bool {
-        let mut some = [0; 16 * 1024];
-        match self.half.read(&mut some).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.buffer.extend_from_slice(&some[..read]);
-                true
-            }
-        }
+        !matches!(self.half.read_buf(&mut self.buffer).await, Ok(0) | Err(_))
     }
 
     /// Waits for the other side to hang up.
