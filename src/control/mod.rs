@@ -19,6 +19,7 @@ mod provider_keys;
 mod secret_input;
 mod sessions;
 mod spend;
+mod spend_schema;
 mod tenants;
 mod throttle;
 mod users;
