@@ -1,3 +1,4 @@
 //! What the gateway promises, seen from outside: one module a behaviour.
 
+mod openapi;
 mod schema;
