@@ -58,6 +58,8 @@ impl Changes {
 
     /// Makes everything cached of `tenant` stale; of everybody when it is `None`.
     pub fn publish(&self, tenant: Option<TenantId>) {
+        // First: a reader that finds it unchanged after its read has read the generation from before the change.
+        self.any.fetch_add(1, Ordering::AcqRel);
         match tenant {
             Some(tenant) => {
                 self.of(tenant).0.fetch_add(1, Ordering::AcqRel);
@@ -68,7 +70,6 @@ impl Changes {
                 }
             }
         }
-        self.any.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Follows `change_log` until told to stop, calling `on_house_change` when something of the whole house changed.

@@ -21,7 +21,9 @@ pub(super) struct Described {
     summary: &'static str,
     query: &'static [&'static str],
     body: Option<RefOr<Schema>>,
+    body_may_be_missing: bool,
     answer: Option<(u16, &'static str, Option<RefOr<Schema>>)>,
+    answers_csv_too: bool,
     idempotent: bool,
     schemas: Vec<(String, RefOr<Schema>)>,
 }
@@ -49,6 +51,12 @@ impl Described {
         self
     }
 
+    /// A JSON body that may be left out.
+    pub(super) fn may_take<T: ToSchema>(mut self) -> Self {
+        self.body_may_be_missing = true;
+        self.takes::<T>()
+    }
+
     /// An `Idempotency-Key`.
     pub(super) fn idempotent(mut self) -> Self {
         self.idempotent = true;
@@ -59,6 +67,12 @@ impl Described {
     pub(super) fn answers<T: ToSchema>(mut self, status: u16) -> Self {
         let schema = self.schema::<T>();
         self.answer = Some((status, "application/json", Some(schema)));
+        self
+    }
+
+    /// The same as CSV, where it is asked for.
+    pub(super) fn answers_csv_too(mut self) -> Self {
+        self.answers_csv_too = true;
         self
     }
 
@@ -120,10 +134,11 @@ pub fn document() -> OpenApi {
         }
         if let Some(schema) = described.body {
             let content = ContentBuilder::new().schema(Some(schema)).build();
+            let required = if described.body_may_be_missing { Required::False } else { Required::True };
             operation = operation.request_body(Some(
                 RequestBodyBuilder::new()
                     .content("application/json", content)
-                    .required(Some(Required::True))
+                    .required(Some(required))
                     .build(),
             ));
         }
@@ -134,6 +149,10 @@ pub fn document() -> OpenApi {
             let mut response = ResponseBuilder::new().description("Done");
             if let Some(schema) = schema {
                 response = response.content(content_type, ContentBuilder::new().schema(Some(schema)).build());
+            }
+            if described.answers_csv_too {
+                let text = ContentBuilder::new().schema(Some(String::schema())).build();
+                response = response.content("text/csv", text);
             }
             operation = operation.response(status.to_string(), response.build());
         }

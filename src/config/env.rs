@@ -14,6 +14,9 @@ use super::{
 /// The one variable whose name does not begin with `KEYSTILE_`.
 const MASTER_KEY: &str = "PROVIDER_KEY_ENCRYPTION_KEY";
 
+/// What applications call their virtual key and its address, as the examples do: no settings of the gateway.
+const CLIENTS: [&str; 2] = ["KEYSTILE_KEY", "KEYSTILE_BASE_URL"];
+
 /// The variables that concern Keystile; everything else is left out. Its `Debug` shows names only.
 #[derive(Default)]
 pub struct Environment(BTreeMap<String, Zeroizing<String>>);
@@ -89,7 +92,8 @@ impl Environment {
 }
 
 fn concerns_us(name: &str) -> bool {
-    name.starts_with("KEYSTILE_") || name.strip_suffix("_FILE").unwrap_or(name) == MASTER_KEY
+    (name.starts_with("KEYSTILE_") && !CLIENTS.contains(&name))
+        || name.strip_suffix("_FILE").unwrap_or(name) == MASTER_KEY
 }
 
 /// Whether Kubernetes made the variable: for a service called `keystile…` every pod gets `KEYSTILE_SERVICE_HOST`,

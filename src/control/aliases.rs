@@ -32,11 +32,11 @@ pub struct NewAlias {
 #[serde(deny_unknown_fields)]
 pub struct AliasChange {
     /// New name.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     #[serde(default)]
     pub name: Patch<String>,
     /// New models.
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>)]
     #[serde(default)]
     pub models: Patch<Vec<String>>,
 }

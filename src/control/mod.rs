@@ -21,6 +21,7 @@ mod secret_input;
 mod sessions;
 mod spend;
 mod spend_report;
+mod spend_schema;
 mod tenants;
 mod throttle;
 mod users;

@@ -53,11 +53,11 @@ pub struct NewProviderKey {
 #[serde(deny_unknown_fields)]
 pub struct ProviderKeyChange {
     /// New name.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     #[serde(default)]
     pub key_name: Patch<String>,
     /// New secret, in place of the old one.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     #[serde(default)]
     pub api_key: Patch<SecretInput>,
     /// New address; only together with `api_key`. `null` is the provider's own.
@@ -69,11 +69,11 @@ pub struct ProviderKeyChange {
     #[serde(default)]
     pub models: Patch<Vec<String>>,
     /// Share of the traffic.
-    #[schema(value_type = Option<i64>, minimum = 0)]
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000)]
     #[serde(default)]
     pub weight: Patch<i64>,
     /// May be used.
-    #[schema(value_type = Option<bool>)]
+    #[schema(value_type = bool)]
     #[serde(default)]
     pub is_active: Patch<bool>,
 }

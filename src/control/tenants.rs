@@ -30,7 +30,7 @@ request_with_limits! {
     /// What is to change in a tenant: what is left out stays, `null` clears.
     pub struct TenantChange {
         /// New name.
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = String)]
         #[serde(default)]
         pub name: Patch<String>,
     }

@@ -48,7 +48,7 @@ request_with_limits! {
     /// What is to change in a virtual key: what is left out stays, `null` clears.
     pub struct VirtualKeyChange {
         /// New name.
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = String)]
         #[serde(default)]
         pub name: Patch<String>,
         /// Models tried in order after the requested one.

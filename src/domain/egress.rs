@@ -90,11 +90,14 @@ impl EgressPolicy {
     }
 
     /// Whether a connection to `ip` may be opened for `host` on some port: for a resolver, which is not told the port.
-    /// The port itself was checked with the URL.
+    /// Sound only because [`Self::check_url`] lets a listed host through on its listed ports alone.
     pub fn permits_on_some_port(&self, host: &str, ip: IpAddr) -> bool {
+        is_allowed_ip(ip) || (self.is_listed_on_some_port(host) && !is_never_allowed_ip(ip))
+    }
+
+    fn is_listed_on_some_port(&self, host: &str) -> bool {
         let host = unbracketed(host);
-        let listed = self.allowed.iter().any(|(allowed, _)| allowed.eq_ignore_ascii_case(host));
-        is_allowed_ip(ip) || (listed && !is_never_allowed_ip(ip))
+        self.allowed.iter().any(|(allowed, _)| allowed.eq_ignore_ascii_case(host))
     }
 
     /// Reads a `base_url` and says whether it may be stored and called.
@@ -120,9 +123,11 @@ impl EgressPolicy {
             if port != 443 {
                 return Err(EgressError::Port(entry));
             }
+            // A host of the operator's list is a private one on every port: what it resolves to is let through by a
+            // resolver that is not told the port, so its other ports need entries of their own.
             let private = match literal {
                 Some(ip) => !is_allowed_ip(ip),
-                None => is_private_name(&host),
+                None => is_private_name(&host) || self.is_listed_on_some_port(written_host),
             };
             if private {
                 return Err(EgressError::Private(entry));
@@ -397,5 +402,19 @@ mod tests {
         for ip in ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"] {
             assert!(is_allowed_ip(ip.parse().expect("an address")), "{ip}");
         }
+    }
+
+    #[test]
+    fn a_listed_host_is_reached_on_its_listed_ports_only() {
+        let policy = EgressPolicy::new([("vllm.example.com".to_owned(), 8000)]);
+        assert!(policy.check_url("http://vllm.example.com:8000/v1").is_ok());
+        for other in
+            ["https://vllm.example.com/v1", "https://VLLM.example.com", "https://vllm.example.com:8001"]
+        {
+            assert!(policy.check_url(other).is_err(), "{other}");
+        }
+        let private = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        assert!(policy.permits_on_some_port("vllm.example.com", private));
+        assert!(!policy.permits_on_some_port("other.example.com", private));
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 
 use crate::{
+    domain::ModelRef,
     ledger::{Refusal, RefusalKind},
     limits::{LimitKind, LimitRefusal},
     upstream::Failure,
     wire::{EnvelopeError, ErrorObject, scrub},
 };
 
-/// The longest `retry-after` that is passed on, in seconds: one official SDK gives up beyond 120, another sleeps
+/// The longest `retry-after` of a provider that is passed on, in seconds: one official SDK gives up beyond 120, another sleeps
 /// without bound.
 const MOST_RETRY_AFTER: u64 = 120;
 
@@ -58,9 +59,22 @@ pub enum GatewayError {
     /// The database does not answer, or usage cannot be recorded.
     LedgerUnavailable,
     /// The last provider's failure.
-    Upstream { failure: Failure, provider: String },
+    Upstream { failure: Failure, last: Box<LastAttempt> },
+    /// Everything together took too long.
+    Deadline,
     /// A fault of ours.
     Internal,
+}
+
+/// The attempt that failed last.
+#[derive(Debug)]
+pub struct LastAttempt {
+    /// What was called.
+    pub model: ModelRef,
+    /// How many attempts there were.
+    pub attempts: usize,
+    /// HTTP status it answered with, if it answered.
+    pub status: Option<u16>,
 }
 
 /// What goes to the client.
@@ -121,6 +135,7 @@ impl GatewayError {
             Self::Draining => "draining",
             Self::LedgerUnavailable => "ledger_unavailable",
             Self::Upstream { failure, .. } => upstream_code(failure),
+            Self::Deadline => "upstream_timeout",
             Self::Internal => "internal_error",
         }
     }
@@ -137,9 +152,12 @@ impl GatewayError {
             provider: None,
             provider_status: None,
         };
-        if let Self::Upstream { failure, provider } = self {
-            object.provider = Some(provider.clone());
-            object.provider_status = failure.status();
+        if let Self::Upstream { failure, last } = self {
+            object.provider = Some(last.model.provider.to_string());
+            object.provider_status = last.status;
+            insert(&mut headers, HeaderName::from_static("x-keystile-provider"), &last.model.provider);
+            insert(&mut headers, HeaderName::from_static("x-keystile-model"), &last.model);
+            insert(&mut headers, HeaderName::from_static("x-keystile-attempts"), last.attempts);
             if let Failure::Rejected { error, status, .. } = failure
                 && keeps_the_providers_words(failure)
             {
@@ -282,6 +300,12 @@ impl GatewayError {
                 )
             }
             Self::Upstream { failure, .. } => upstream(failure, headers),
+            Self::Deadline => draft(
+                504,
+                "server_error",
+                self.code(),
+                "the request took too long altogether; ask for less, or raise `upstream.total_timeout`",
+            ),
             Self::Internal => {
                 draft(500, "server_error", self.code(), "the gateway failed; its log has this request's id")
             }
@@ -324,7 +348,8 @@ fn seconds(duration: Duration) -> u64 {
 }
 
 fn limited(refusal: &LimitRefusal, headers: &mut HeaderMap) -> Draft {
-    insert(headers, RETRY_AFTER, refusal.retry_after_seconds().min(MOST_RETRY_AFTER));
+    // Uncapped: a client that comes back earlier is refused again.
+    insert(headers, RETRY_AFTER, refusal.retry_after_seconds());
     let unit = match refusal.kind {
         LimitKind::Requests | LimitKind::Parallel => "requests",
         LimitKind::Tokens => "tokens",
@@ -356,7 +381,8 @@ fn capped(refusal: &Refusal, headers: &mut HeaderMap) -> Draft {
             "spend_cap_reserved"
         }
     };
-    draft(402, "billing_error", code, format!("{refusal}, or set a lower `max_tokens`"))
+    let advice = if refusal.settled >= refusal.cap.amount { "" } else { ", or set a lower `max_tokens`" };
+    draft(402, "billing_error", code, format!("{refusal}{advice}"))
 }
 
 fn kind_of(status: u16) -> &'static str {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     House, Journey,
     authenticate::Principal,
-    error::GatewayError,
+    error::{GatewayError, LastAttempt},
     meter::{Charge, Live, Meter},
     plan::Candidate,
     policy, reserve,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     catalogue::ServiceTier,
-    dialects::{self, AnswerFacts, Call as DialectCall, Dialect, UpstreamRequest},
+    dialects::{self, AnswerFacts, Call as DialectCall, Dialect, ProviderError, UpstreamRequest},
     domain::AttemptOutcome,
     upstream::{self, Failure, SentMark, Target, Verdict},
     vault::SealedRow,
@@ -69,6 +69,10 @@ pub(super) async fn forward(
         if meter.attempts() >= house.settings.upstream.max_attempts {
             break;
         }
+        if Instant::now() >= deadline {
+            // Nobody is to blame who was not asked.
+            return Err(failed.unwrap_or(GatewayError::Deadline));
+        }
         let prepared = match prepare(house, principal, journey, &candidate, meter) {
             Ok(prepared) => prepared,
             Err(refused) => {
@@ -80,14 +84,18 @@ pub(super) async fn forward(
         let output_limit = prepared.output_limit;
         match attempt(house, principal, journey, &candidate, prepared, deadline, meter).await {
             Ok(content) => {
-                house.health.succeeded(candidate.key.id(), &candidate.model.model);
+                house.health.succeeded(candidate.key.id(), &candidate.model.model, Instant::now());
                 return Ok(Answer { candidate, output_limit, content });
             }
             Err(failure) => {
                 let verdict = failure.verdict();
                 end_failed(house, &candidate, &failure, meter);
-                let provider = candidate.model.provider.to_string();
-                failed = Some(GatewayError::Upstream { failure, provider });
+                let last = LastAttempt {
+                    model: candidate.model,
+                    attempts: meter.attempts(),
+                    status: meter.last_status(),
+                };
+                failed = Some(GatewayError::Upstream { failure, last: Box::new(last) });
                 if verdict == Verdict::Stop {
                     break;
                 }
@@ -135,7 +143,9 @@ fn prepare(
         status: None,
         figures: Default::default(),
         text_bytes: 0,
+        complete: false,
     });
+    house.health.begins(candidate.key.id(), &candidate.model.model, Instant::now());
     Ok(Prepared { grant, request, output_limit: reserved.output_limit, sent, dialect })
 }
 
@@ -230,20 +240,34 @@ fn answered(facts: AnswerFacts, status: u16, meter: &mut Meter) -> Result<(), Fa
     if let Some(live) = meter.live() {
         live.figures.merge_max(&facts.figures);
         live.text_bytes = facts.text_bytes;
+        live.complete = true;
         if let Some(tier) = &facts.service_tier {
             live.tier = ServiceTier::from_name(tier).unwrap_or(live.tier);
         }
     }
     match facts.error {
         Some(error) => {
-            let status = error.status.filter(|status| *status >= 400).unwrap_or(if status < 400 {
-                502
-            } else {
-                status
-            });
+            let status = if status < 400 { stands_for(&error) } else { status };
             Err(Failure::Rejected { status, error: Box::new(error), retry_after: None })
         }
         None => Ok(()),
+    }
+}
+
+/// The status that an error inside a 200 would have had.
+pub(super) fn stands_for(error: &ProviderError) -> u16 {
+    if let Some(status) = error.status.filter(|status| (400..600).contains(status)) {
+        return status;
+    }
+    let says = |word: &str| [&error.kind, &error.code].into_iter().flatten().any(|text| text.contains(word));
+    match () {
+        () if error.context_length || says("invalid_request") => 400,
+        () if error.billing || says("rate_limit") => 429,
+        () if says("authentication") || says("invalid_api_key") => 401,
+        () if says("permission") => 403,
+        () if says("not_found") => 404,
+        () if says("overloaded") => 529,
+        () => 502,
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     forward::{self, Answer, Content},
     meter::{Charge, Facts, Meter},
     plan::{Candidate, Planner},
+    policy,
     relay::Relay,
     reserve, tags,
 };
@@ -56,7 +57,7 @@ pub(super) async fn infer(
     let prices = house.catalogue.prices.load_full();
     let planner =
         Planner { principal: &principal, prices: &prices, health: &house.health, now: Instant::now() };
-    let plan = planner.plan(&requested)?;
+    let plan = policy::allowed(&principal, planner.plan(&requested)?)?;
 
     let mut tags = principal.key.tags.clone();
     tags.extend(request_tags);
@@ -115,7 +116,10 @@ async fn stream(
     let answer = match house.cut.run_until_cancelled(answer).await {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error)),
-        None => return Err(GatewayError::Draining),
+        None => {
+            meter.cut(GatewayError::Draining.render().status.as_u16());
+            return Err(GatewayError::Draining);
+        }
     };
     let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
     let body = match answer.content {
@@ -145,7 +149,10 @@ async fn whole(
     let answer = match house.cut.run_until_cancelled(answer).await {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error)),
-        None => return Err(GatewayError::Draining),
+        None => {
+            meter.cut(GatewayError::Draining.render().status.as_u16());
+            return Err(GatewayError::Draining);
+        }
     };
     let bytes = match &answer.content {
         Content::Whole(bytes) | Content::Streamed(bytes) => Bytes::clone(bytes),
@@ -169,10 +176,13 @@ fn head_with_cost(answer: &Answer, meter: Meter) -> http::response::Builder {
 /// Ends a request that nobody answered, and passes the error on.
 fn failed(meter: Meter, error: GatewayError) -> GatewayError {
     let outcome = match &error {
+        GatewayError::Deadline => Outcome::CutDeadline,
         GatewayError::Upstream { failure, .. } if failure.verdict() == crate::upstream::Verdict::Stop => {
             Outcome::Rejected
         }
-        _ => Outcome::UpstreamError,
+        GatewayError::Upstream { .. } => Outcome::UpstreamError,
+        // A refusal of ours: nothing was sent.
+        _ => Outcome::Rejected,
     };
     meter.finish(error.render().status.as_u16(), outcome);
     error

@@ -16,7 +16,7 @@ use crate::{
     limits::{InFlight, TokenDebit},
     telemetry::Counted,
     upstream::SentMark,
-    wire::{Endpoint, Figures, UsageBounds, UsageRules},
+    wire::{Endpoint, Figure, Figures, UsageBounds, UsageRules},
 };
 
 /// What is written to the log and the record when a client left before anything was sent to it.
@@ -54,6 +54,8 @@ pub(super) struct Live {
     pub(super) figures: Figures,
     /// Text relayed so far, in bytes.
     pub(super) text_bytes: u64,
+    /// Whether the provider finished what it had to say, so that its figures are final.
+    pub(super) complete: bool,
 }
 
 /// What an attempt is charged.
@@ -75,7 +77,10 @@ pub(super) struct Meter {
     attempts: Vec<AttemptRecord>,
     last: Option<Candidate>,
     usage: TokenUsage,
+    /// Of all attempts with a price.
     cost: Option<NanoUsd>,
+    /// Whether an attempt without a known price was charged.
+    unpriced: bool,
     lines: Vec<CostLine>,
     clamped: NanoUsd,
     price_version: Option<Arc<str>>,
@@ -104,7 +109,8 @@ impl Meter {
             attempts: Vec::new(),
             last: None,
             usage: TokenUsage::default(),
-            cost: Some(NanoUsd::ZERO),
+            cost: None,
+            unpriced: false,
             lines: Vec::new(),
             clamped: NanoUsd::ZERO,
             price_version: None,
@@ -172,6 +178,7 @@ impl Meter {
                     reasoning_apart: live.reasoning_apart,
                     input_estimate: live.input_estimate,
                     text_bytes: live.text_bytes,
+                    complete: live.complete,
                 },
             ),
         }
@@ -191,13 +198,13 @@ impl Meter {
                 let cost = ledger::cost(&usage, &price, tier);
                 let settled = reservation.settle(cost.total);
                 self.clamped = self.clamped.plus(settled.clamped).plus(taken_away);
-                self.cost = self.cost.map(|sum| sum.plus(settled.charged));
+                self.cost = Some(self.cost.unwrap_or_default().plus(settled.charged));
                 self.lines.extend(cost.lines);
                 self.price_version = Some(Arc::clone(&price.version));
             }
             None => {
                 reservation.release();
-                self.cost = None;
+                self.unpriced = true;
             }
         }
         // An estimate in any attempt makes the whole an estimate.
@@ -211,16 +218,32 @@ impl Meter {
     pub(super) fn finish(mut self, status: u16, outcome: Outcome) -> Option<NanoUsd> {
         self.status = status;
         self.record(outcome);
-        self.cost
+        self.known_cost()
+    }
+
+    /// What is known of the cost: nothing when no attempt that was charged had a price.
+    fn known_cost(&self) -> Option<NanoUsd> {
+        if self.unpriced { self.cost } else { Some(self.cost.unwrap_or_default()) }
+    }
+
+    /// Shutdown cuts the request before anything went to the client, which is answered with `status`.
+    pub(super) fn cut(mut self, status: u16) {
+        self.status = status;
+        self.abandon(Outcome::CutShutdown);
+    }
+
+    /// The status of the last attempt's answer, if there was one.
+    pub(super) fn last_status(&self) -> Option<u16> {
+        self.attempts.last().and_then(|attempt| attempt.status)
     }
 
     /// Ends it as something that broke off by itself: the client, a deadline, shutdown.
     fn abandon(&mut self, outcome: Outcome) {
         if let Some(live) = &self.live {
-            let (attempt, charge) = if live.sent.is_set() {
-                (AttemptOutcome::ClientGone, Charge::Used)
-            } else {
+            let (attempt, charge) = if live.sent.withdraw() {
                 (AttemptOutcome::NotSent, Charge::Nothing)
+            } else {
+                (AttemptOutcome::ClientGone, Charge::Used)
             };
             self.end_attempt(attempt, charge);
         }
@@ -267,7 +290,7 @@ impl Meter {
             attempts: std::mem::take(&mut self.attempts),
             stream: self.facts.stream,
             usage: self.usage,
-            cost: self.cost,
+            cost: self.known_cost(),
             cost_lines: std::mem::take(&mut self.lines),
             clamped: self.clamped,
             price_version: self.price_version.take().map(|version| version.to_string()),
@@ -291,7 +314,7 @@ impl Meter {
         for class in TokenClass::ALL {
             metrics.tokens_metered(provider, &name, class.as_str(), self.usage.of(class));
         }
-        match self.cost {
+        match self.known_cost() {
             Some(cost) => metrics.cost_settled(provider, &name, cost.nano().unsigned_abs()),
             None => {
                 metrics.unpriced_requests.inc();
@@ -318,31 +341,37 @@ struct Reported {
     reasoning_apart: bool,
     input_estimate: u64,
     text_bytes: u64,
+    complete: bool,
 }
 
 impl Reported {
-    /// The usage, where it comes from, and what a clamp of impossible figures took away.
+    /// The usage, where it comes from, and what a clamp of impossible figures took away. Each side that the provider
+    /// left out is estimated; of an answer that broke off, its interim figures are the least that can be true.
     fn read(self, price: Option<&ModelPrice>, tier: ServiceTier) -> (TokenUsage, UsageSource, NanoUsd) {
-        if self.figures.is_empty() {
-            let usage = TokenUsage {
-                input: self.input_estimate,
-                output: ledger::estimated_tokens(self.text_bytes),
-                ..TokenUsage::default()
-            };
-            return (usage, UsageSource::Estimated, NanoUsd::ZERO);
-        }
         let rules = UsageRules { reasoning_apart: self.reasoning_apart };
         let within = self.figures.normalise(&rules, &self.bounds);
+        let mut usage = within.usage;
+        let mut estimated = false;
+        if self.figures.prompt == Figure::Absent && usage.input_total() == 0 {
+            usage.input = self.input_estimate;
+            estimated = true;
+        }
+        let relayed = ledger::estimated_tokens(self.text_bytes).min(self.bounds.worst_output);
+        let unsaid = self.figures.completion == Figure::Absent && relayed > 0;
+        if (unsaid || !self.complete) && usage.output_total() < relayed {
+            usage.output = relayed.saturating_sub(usage.output_audio);
+            estimated = true;
+        }
+        let source = if estimated || !self.complete { UsageSource::Estimated } else { UsageSource::Provider };
         if !within.clamped {
-            return (within.usage, UsageSource::Provider, NanoUsd::ZERO);
+            return (usage, source, NanoUsd::ZERO);
         }
         tracing::warn!("usage.impossible");
         let taken_away = price.map_or(NanoUsd::ZERO, |price| {
-            let (claimed, within) = (within.usage.plus(&within.taken), within.usage);
-            let claimed = ledger::cost(&claimed, price, tier).total;
-            claimed.minus(ledger::cost(&within, price, tier).total).max(NanoUsd::ZERO)
+            let claimed = ledger::cost(&usage.plus(&within.taken), price, tier).total;
+            claimed.minus(ledger::cost(&usage, price, tier).total).max(NanoUsd::ZERO)
         });
-        (within.usage, UsageSource::Provider, taken_away)
+        (usage, source, taken_away)
     }
 }
 

@@ -142,7 +142,9 @@ impl Gateway {
     }
 
     fn refuse(&self, request_id: RequestId, error: &GatewayError) -> Response<GatewayBody> {
-        self.0.metrics.request_refused(error.code());
+        if !matches!(error, GatewayError::Upstream { .. } | GatewayError::Deadline) {
+            self.0.metrics.request_refused(error.code());
+        }
         tracing::debug!(%request_id, code = error.code(), "request.refused");
         let rendered = error.render();
         let mut response = Response::new(GatewayBody::full(rendered.object.to_json()));

@@ -4,6 +4,19 @@
 use super::{authenticate::Principal, error::GatewayError, plan::Candidate};
 use crate::domain::DispatchGrant;
 
+/// The candidates that both allow-lists let through, in the same order.
+///
+/// # Errors
+/// 403 when none is left.
+pub(super) fn allowed(principal: &Principal, plan: Vec<Candidate>) -> Result<Vec<Candidate>, GatewayError> {
+    let first = plan.first().map(|candidate| candidate.model.to_string());
+    let allowed: Vec<_> = plan.into_iter().filter(|candidate| principal.allows(&candidate.model)).collect();
+    if allowed.is_empty() {
+        return Err(GatewayError::ModelNotAllowed(first.unwrap_or_default()));
+    }
+    Ok(allowed)
+}
+
 /// Lets `candidate` be called by `principal`, once.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{
     House,
     meter::{Charge, Meter},
-    stream::Opened,
+    stream::{NO_PROGRESS, Opened},
     tap::{Step, Tap},
 };
 use crate::{
@@ -91,6 +91,8 @@ pub struct Relay {
     heartbeat_after: Duration,
     deadline: Instant,
     heard: Instant,
+    /// When the last event came that was more than a comment.
+    progressed: Instant,
     said: Instant,
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -103,7 +105,7 @@ impl Relay {
         let now = Instant::now();
         let heartbeat_after = house.settings.upstream.heartbeat_after;
         let first_alarm = deadline.min(now + idle).min(now + heartbeat_after);
-        Self {
+        let mut relay = Self {
             queue: prelude,
             upstream: Some(body),
             tap,
@@ -113,10 +115,13 @@ impl Relay {
             heartbeat_after,
             deadline,
             heard: now,
+            progressed: now,
             said: now,
             timer: Box::pin(tokio::time::sleep_until(first_alarm)),
             cut: Box::pin(house.cut.clone().cancelled_owned()),
-        }
+        };
+        relay.end_if_failed();
+        relay
     }
 
     /// The next bytes for the client; `None` at the end.
@@ -160,11 +165,16 @@ impl Relay {
         while let Some(meter) = &mut self.meter {
             match self.tap.next(meter) {
                 Ok(None) => break,
-                Ok(Some(Step::Pass { frame, .. })) => self.queue.push_back(frame),
-                Ok(Some(Step::Hidden)) => {}
-                Ok(Some(Step::Error { frame, error })) => {
+                Ok(Some(Step::Pass { frame, .. })) => {
+                    self.progressed = self.heard;
                     self.queue.push_back(frame);
-                    self.tap.note_error(error);
+                }
+                Ok(Some(Step::Comment(frame))) => self.queue.push_back(frame),
+                Ok(Some(Step::Hidden)) => {}
+                Ok(Some(Step::Error { frame, .. })) => {
+                    self.queue.push_back(frame);
+                    self.tap.note_error();
+                    self.end_if_failed();
                 }
                 Ok(Some(Step::Done(frame))) => {
                     if self.tap.is_finished() {
@@ -178,6 +188,18 @@ impl Relay {
             progress = true;
         }
         progress
+    }
+
+    /// A provider that reported an error in the middle of its answer is not listened to any longer; usage that came with
+    /// the error is still taken.
+    fn end_if_failed(&mut self) {
+        if !self.tap.has_failed() {
+            return;
+        }
+        if let Some(meter) = &mut self.meter {
+            while let Ok(Some(_)) = self.tap.next(meter) {}
+        }
+        self.end(None, Some(Cut::Broken));
     }
 
     fn upstream_ended(&mut self) {
@@ -195,7 +217,11 @@ impl Relay {
         let now = Instant::now();
         let cut = match () {
             () if now >= self.deadline => Some(Cut::Deadline),
-            () if now >= self.heard + self.idle => Some(Cut::Stalled),
+            () if now >= self.heard + self.idle
+                || now >= self.progressed + self.idle.mul_f32(NO_PROGRESS) =>
+            {
+                Some(Cut::Stalled)
+            }
             () => None,
         };
         if cut.is_some() {

@@ -12,8 +12,9 @@ use crate::{
 
 /// A clamp below this many tokens would be of no use to anybody.
 const LEAST_OUTPUT: u64 = 256;
-/// What a clamp goes up to where neither the model's maximum nor its context window is known.
-const MOST_UNKNOWN_OUTPUT: u64 = 131_072;
+/// What a clamp goes up to where neither the model's maximum nor its context window is known: most models take it,
+/// and an owner who sets `max_output_tokens` lifts it.
+const MOST_UNKNOWN_OUTPUT: u64 = 16_384;
 /// Context window that is assumed when it is unknown.
 const UNKNOWN_CONTEXT: u64 = 10_000_000;
 
@@ -50,8 +51,10 @@ impl Demand<'_> {
         let Some(left) = left else {
             return Ok((None, self.cost(self.model_limit.unwrap_or(0))));
         };
-        if let Some(limit) = self.model_limit {
-            let need = self.cost(limit);
+        // Output that costs nothing needs no limit.
+        let most = self.model_limit.unwrap_or(u64::from(u32::MAX));
+        if self.model_limit.is_some() || self.cost(most) == self.cost(0) {
+            let need = self.cost(most);
             if need <= left {
                 return Ok((None, need));
             }
@@ -153,7 +156,7 @@ pub(super) fn reserve(
         price,
         client_limit,
         model_limit: price.max_output_tokens,
-        ceiling: price.max_output_tokens.or(price.context_window).unwrap_or(MOST_UNKNOWN_OUTPUT),
+        ceiling: ceiling(price, ledger::input_bound(&sizes, Some(price))),
     };
     let chosen = std::cell::Cell::new(None);
     let fit = |left: Option<NanoUsd>| {
@@ -166,6 +169,14 @@ pub(super) fn reserve(
     let output_limit = chosen.get();
     let bounds = bounds(journey, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })
+}
+
+/// The largest output that a clamp may choose: the model's maximum, else what the context window leaves beside the
+/// input. A window that the bound on the input fills does not say how much is left.
+fn ceiling(price: &ModelPrice, input_bound: u64) -> u64 {
+    let window = price.context_window.map(|window| window.saturating_sub(input_bound));
+    let beside_the_input = window.filter(|left| *left >= LEAST_OUTPUT).unwrap_or(MOST_UNKNOWN_OUTPUT);
+    price.max_output_tokens.unwrap_or(beside_the_input)
 }
 
 /// The most that a provider's figures can say and still be true. A batch of prompts or of texts to embed may exceed

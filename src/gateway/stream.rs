@@ -8,11 +8,14 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    forward::stands_for,
     meter::Meter,
     tap::{Step, Tap},
 };
 use crate::{catalogue::Quirks, dialects::Dialect, upstream::Failure, wire::Endpoint};
 
+/// Pings alone keep a stream alive for so many times the idle timeout: at the defaults, five minutes.
+pub(super) const NO_PROGRESS: f32 = 2.5;
 /// What may come before the first meaningful event: comments, pings, role and lifecycle events.
 const MOST_PRELUDE_BYTES: usize = 1024 * 1024;
 
@@ -53,7 +56,8 @@ pub(super) async fn open(
     let mut tap = Tap::new(reading);
     let mut prelude = VecDeque::new();
     let mut bytes = 0;
-    let mut until = deadline.min(Instant::now() + first_byte);
+    let mut progress = Instant::now() + first_byte;
+    let mut until = deadline.min(progress);
     loop {
         let frame = match timeout_at(until, body.frame()).await {
             Err(_) => return Err(Failure::TimedOut),
@@ -77,17 +81,19 @@ pub(super) async fn open(
             match step {
                 None => break,
                 Some(Step::Pass { frame, meaningful: matters }) => {
+                    progress = Instant::now();
                     prelude.push_back(frame);
                     meaningful |= matters;
                 }
+                Some(Step::Comment(frame)) => prelude.push_back(frame),
                 Some(Step::Hidden) => {}
-                Some(Step::Error { error, frame }) if meaningful => {
-                    // It came with the first meaningful event: the relay reports it in its place.
+                Some(Step::Error { frame, .. }) if meaningful => {
+                    // It came with the first meaningful event: the relay ends there.
                     prelude.push_back(frame);
-                    tap.note_error(error);
+                    tap.note_error();
                 }
                 Some(Step::Error { error, .. }) => {
-                    let status = error.status.filter(|status| (400..600).contains(status)).unwrap_or(502);
+                    let status = stands_for(&error);
                     return Err(Failure::Rejected { status, error: Box::new(error), retry_after: None });
                 }
                 Some(Step::Done(frame)) => {
@@ -103,6 +109,6 @@ pub(super) async fn open(
             meter.first_token();
             return Ok(Opened { prelude, body, tap, idle, deadline });
         }
-        until = deadline.min(Instant::now() + idle);
+        until = deadline.min(Instant::now() + idle).min(progress + idle.mul_f32(NO_PROGRESS));
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Step {
         /// Whether it carries content or a finish reason.
         meaningful: bool,
     },
+    /// A comment or an empty event, to the client as well; no sign of progress.
+    Comment(Bytes),
     /// The usage that only the gateway asked for.
     Hidden,
     /// An error event, cleaned.
@@ -37,7 +39,7 @@ pub(super) struct Tap {
     framer: Framer,
     events: EventReader,
     progress: StreamProgress,
-    error: Option<ProviderError>,
+    error: bool,
     done: Option<Bytes>,
 }
 
@@ -49,7 +51,7 @@ impl Tap {
             framer,
             events: EventReader::default(),
             progress: StreamProgress::default(),
-            error: None,
+            error: false,
             done: None,
         }
     }
@@ -66,7 +68,7 @@ impl Tap {
         }
         let Some(frame) = self.framer.next_frame()? else { return Ok(None) };
         let Some(event) = self.events.read(&frame) else {
-            return Ok(Some(Step::Pass { frame, meaningful: false }));
+            return Ok(Some(Step::Comment(frame)));
         };
         let Reading { dialect, endpoint, quirks, hide_usage, .. } = &self.reading;
         let facts = dialect.read_event(*endpoint, quirks, &mut self.progress, &event);
@@ -78,6 +80,7 @@ impl Tap {
                 live.tier = ServiceTier::from_name(tier).unwrap_or(live.tier);
             }
             live.text_bytes = live.text_bytes.saturating_add(facts.text_bytes);
+            live.complete = self.progress.finished();
         }
         if facts.done {
             return Ok(Some(Step::Done(frame)));
@@ -92,9 +95,9 @@ impl Tap {
         Ok(Some(Step::Pass { frame, meaningful: facts.meaningful }))
     }
 
-    /// Keeps an error event that has gone to the client, for the end.
-    pub(super) fn note_error(&mut self, error: ProviderError) {
-        self.error.get_or_insert(error);
+    /// An error event has gone to the client.
+    pub(super) fn note_error(&mut self) {
+        self.error = true;
     }
 
     /// Gives `[DONE]` back, to be read again as the next step.
@@ -102,9 +105,15 @@ impl Tap {
         self.done = Some(frame);
     }
 
+    /// Whether the provider reported an error before it had finished: nothing that comes after it is of use, but for
+    /// usage.
+    pub(super) fn has_failed(&self) -> bool {
+        self.error && !self.progress.finished()
+    }
+
     /// Whether an error event has gone to the client.
     pub(super) fn has_error(&self) -> bool {
-        self.error.is_some()
+        self.error
     }
 
     /// Whether the provider finished what it had to say.

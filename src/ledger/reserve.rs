@@ -77,7 +77,10 @@ impl fmt::Display for Refusal {
             needed.as_micro()
         )?;
         match (self.kind, self.resets_at) {
-            (RefusalKind::Reserved, _) => f.write_str("try again when requests under way have ended"),
+            (RefusalKind::Reserved, resets) => {
+                f.write_str("try again when requests under way have ended")?;
+                resets.map_or(Ok(()), |moment| write!(f, "; the cap resets at {moment}"))
+            }
             (RefusalKind::Reached, Some(moment)) => write!(f, "raise the cap or wait until {moment}"),
             (RefusalKind::Reached, None) => f.write_str("raise the cap"),
         }

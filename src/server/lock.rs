@@ -76,13 +76,11 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
 fn lock(path: &Path) -> Result<File, LockError> {
     let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
     // Never truncated before it is ours: it says who holds it.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(unusable)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

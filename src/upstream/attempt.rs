@@ -84,9 +84,9 @@ impl Upstream {
         let until = deadline.min(Instant::now() + first_byte);
         match timeout_at(until, self.client.execute(outgoing)).await {
             Ok(Ok(response)) => Ok(response.into()),
-            Ok(Err(error)) if !sent.is_set() => Err(Failure::NotSent { timed_out: error.is_timeout() }),
+            Ok(Err(error)) if sent.withdraw() => Err(Failure::NotSent { timed_out: error.is_timeout() }),
             Ok(Err(_)) => Err(Failure::Ambiguous("the provider closed the connection before it answered")),
-            Err(_) if !sent.is_set() => Err(Failure::NotSent { timed_out: true }),
+            Err(_) if sent.withdraw() => Err(Failure::NotSent { timed_out: true }),
             Err(_) => Err(Failure::TimedOut),
         }
     }

@@ -11,6 +11,7 @@ mod fallback;
 mod hang_up;
 mod isolation;
 mod metering;
+mod openapi;
 mod privacy;
 mod rate_limit;
 mod revocation;

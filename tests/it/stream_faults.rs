@@ -58,18 +58,21 @@ async fn a_stream_that_dies_ends_with_one_error_event_and_no_done() {
 }
 
 #[tokio::test]
-async fn a_stream_that_goes_silent_ends_with_a_timeout() {
-    for end in [Answer::stream().send_all(begun()), Answer::stream().send_all(chat_events(&["one"]))] {
-        let upstream = Upstream::always(end.stall()).await;
-        let (gateway, key) = Gateway::simple_with(&upstream, |config| {
-            config.upstream.idle_timeout = Duration::from_millis(200);
-        })
-        .await;
-        let text = gateway.stream(&key, json!({})).await.text().await;
-        assert_eq!(last_error(&text).expect("an error")["code"], "upstream_timeout");
-        assert!(!text.contains("[DONE]"));
-        upstream.only().disconnected().await;
-        assert_eq!(gateway.only_usage().await["outcome"], "cut_deadline");
+async fn a_stream_that_goes_silent_or_takes_too_long_ends_with_a_timeout() {
+    for (outcome, idle, total) in [("upstream_error", 200, 60_000), ("cut_deadline", 60_000, 500)] {
+        for end in [Answer::stream().send_all(begun()), Answer::stream().send_all(chat_events(&["one"]))] {
+            let upstream = Upstream::always(end.stall()).await;
+            let (gateway, key) = Gateway::simple_with(&upstream, |config| {
+                config.upstream.idle_timeout = Duration::from_millis(idle);
+                config.upstream.total_timeout = Duration::from_millis(total);
+            })
+            .await;
+            let text = gateway.stream(&key, json!({})).await.text().await;
+            assert_eq!(last_error(&text).expect("an error")["code"], "upstream_timeout");
+            assert!(!text.contains("[DONE]"));
+            upstream.only().disconnected().await;
+            assert_eq!(gateway.only_usage().await["outcome"], outcome);
+        }
     }
 }
 

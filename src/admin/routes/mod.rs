@@ -20,7 +20,8 @@ use crate::{
     control::{
         AliasChange, AliasView, AuditView, Control, ExplainView, NewAlias, NewPrices, NewProviderKey,
         NewTenant, NewUser, NewVirtualKey, PricesView, ProviderKeyChange, ProviderKeyView, RotateKey,
-        Session, TenantChange, TenantView, UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
+        Session, SpendReport, TenantChange, TenantView, UsageView, UserChange, UserView, VirtualKeyChange,
+        VirtualKeyView,
     },
     domain::Permission,
 };
@@ -87,7 +88,7 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/virtual-keys/{id}", keys, get(virtual_keys::one), says("One virtual key").answers::<VirtualKeyView>(200)),
         route(M::PATCH, "/api/virtual-keys/{id}", keys, patch(virtual_keys::change), says("Change a virtual key").takes::<VirtualKeyChange>().answers::<VirtualKeyView>(200)),
         route(M::DELETE, "/api/virtual-keys/{id}", keys, delete(virtual_keys::remove), says("Revoke and hide a virtual key").answers_other(204, "")),
-        route(M::POST, "/api/virtual-keys/{id}/rotate", keys, post(virtual_keys::rotate), says("Give a virtual key a new secret").takes::<RotateKey>().answers::<MadeVirtualKey>(200)),
+        route(M::POST, "/api/virtual-keys/{id}/rotate", keys, post(virtual_keys::rotate), says("Give a virtual key a new secret").may_take::<RotateKey>().answers::<MadeVirtualKey>(200)),
         route(M::POST, "/api/virtual-keys/{id}/revoke", keys, post(virtual_keys::revoke), says("Revoke a virtual key").answers::<VirtualKeyView>(200)),
 
         route(M::GET, "/api/aliases", keys, get(aliases::list), says("Model aliases").query(TENANT_PAGE).answers_page::<AliasView>()),
@@ -101,7 +102,7 @@ pub(super) fn table() -> Vec<Route> {
 
         route(M::GET, "/api/usage", spend, get(spend::usage), says("Finished requests").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "limit", "cursor"]).answers_page::<UsageView>()),
         route(M::GET, "/api/usage/{request_id}/explain", spend, get(spend::explain), says("How a cost came about").answers::<ExplainView>(200)),
-        route(M::GET, "/api/spend", spend, get(spend::spend), says("Sums of spend, as JSON or CSV").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "group_by", "format"]).answers_other(200, "application/json")),
+        route(M::GET, "/api/spend", spend, get(spend::spend), says("Sums of spend, as JSON or CSV").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "group_by", "format"]).answers::<SpendReport>(200).answers_csv_too()),
 
         route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "limit", "cursor"]).answers_page::<AuditView>()),
     ]

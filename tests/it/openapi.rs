@@ -1,0 +1,433 @@
+//! The OpenAPI document of the admin plane tells the truth: every route is called as it is described and as it is not,
+//! by everybody who may and may not, and each status and body is held against the document. So is the list of routes in
+//! `docs/api-design.md`.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use keystile::{
+    admin::document,
+    app::{App, DEMO_ADMIN, StartOptions},
+    config::Config,
+};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+/// Who gets past the guard of which route; held against the guard itself by a unit test.
+const MATRIX: &str = include_str!("../../src/admin/tests/route_matrix.txt");
+const API_DESIGN: &str = include_str!("../../docs/api-design.md");
+const PASSWORD: &str = "correct horse battery staple";
+const ROLES: [&str; 4] = ["owner", "tenant_admin", "finance", "auditor"];
+
+/// `METHOD /path/{id}` of every route, with those whom it lets in.
+fn matrix() -> Vec<(String, Vec<&'static str>)> {
+    let line = |line: &'static str| {
+        let (route, who) = line.split_once(": ").expect("a route and whom it lets in");
+        (route.to_owned(), who.split(' ').collect())
+    };
+    MATRIX.lines().map(line).collect()
+}
+
+/// The document, such that an answer may have no member that is not described.
+fn strict_document() -> Value {
+    let text = document().to_json().expect("a document");
+    let mut document: Value = serde_json::from_str(&text).expect("JSON");
+    close(&mut document, false);
+    document
+}
+
+/// Closes every object where it is used, but for the parts of an `allOf`, which only together are one object.
+fn close(value: &mut Value, is_part: bool) {
+    match value {
+        Value::Object(members) => {
+            if members.contains_key("$ref") && !is_part {
+                members.insert("unevaluatedProperties".into(), false.into());
+            }
+            for (name, member) in members {
+                close(member, name == "allOf");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| close(item, is_part)),
+        _ => {}
+    }
+}
+
+/// A running gateway, the document it is held against, and what was called so far.
+struct Plane {
+    app: App,
+    client: Client,
+    document: Value,
+    tokens: BTreeMap<String, String>,
+    /// By route: whether it did what was asked, and whether it refused.
+    called: RefCell<BTreeMap<String, (bool, bool)>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Plane {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.server.data_dir = dir.path().to_owned();
+        config.server.listen = ([127, 0, 0, 1], 0).into();
+        config.server.admin_listen = ([127, 0, 0, 1], 0).into();
+        let options = StartOptions { demo: true, ..StartOptions::default() };
+        let app = App::start(config, options).await.expect("a gateway");
+        #[expect(clippy::disallowed_methods, reason = "a client of the gateway, not of a provider")]
+        let client = Client::new();
+        let (document, tokens) = (strict_document(), BTreeMap::new());
+        let mut plane = Self { app, client, document, tokens, called: RefCell::default(), _dir: dir };
+        let demo = plane.app.demo.as_ref().expect("a demo");
+        let owner = plane.log_in(DEMO_ADMIN, &demo.admin_password.clone()).await;
+        plane.tokens.insert("owner".into(), owner);
+        for role in &ROLES[1..] {
+            let email = format!("{role}@example.com");
+            let user = json!({"email": email, "password": PASSWORD, "role": role});
+            plane.good("POST /api/users", &[], Some(user)).await;
+            let token = plane.log_in(&email, PASSWORD).await;
+            plane.tokens.insert((*role).into(), token);
+        }
+        plane
+    }
+
+    async fn log_in(&self, email: &str, password: &str) -> String {
+        let asked = json!({"email": email, "password": password});
+        let session = self.good("POST /api/auth/login", &[], Some(asked)).await;
+        session["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Sends a request to `route` and holds the answer against the document.
+    async fn call(&self, who: &str, route: &str, path: &[&str], body: Option<Value>) -> (u16, Value) {
+        self.call_with(who, route, path, body, &[]).await
+    }
+
+    async fn call_with(
+        &self,
+        who: &str,
+        route: &str,
+        path: &[&str],
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let (method, template) = route.split_once(' ').expect("a method and a path");
+        let mut url = format!("http://{}{template}", self.app.admin_address);
+        for part in path {
+            match (url.find('{'), url.find('}')) {
+                (Some(from), Some(to)) => url.replace_range(from..=to, part),
+                _ => url.push_str(part),
+            }
+        }
+        let mut request = self.client.request(Method::from_bytes(method.as_bytes()).expect("a method"), url);
+        if let Some(token) = self.tokens.get(who) {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let content_type = answer.headers().get("content-type").map(|value| {
+            let essence = value.to_str().expect("text").split(';').next().expect("a part");
+            essence.to_owned()
+        });
+        let text = answer.text().await.expect("a body");
+        let said = format!("{who}: {route} {path:?} {body:?} -> {status} {text}");
+
+        let operation = &self.document["paths"][template][method.to_ascii_lowercase()];
+        assert!(operation.is_object(), "not in the document: {said}");
+        let response = match &operation["responses"][status.to_string()] {
+            Value::Null if status >= 400 => &operation["responses"]["default"],
+            described => described,
+        };
+        assert!(response.is_object(), "its status is not in the document: {said}");
+        let mut value = Value::Null;
+        match content_type {
+            None => assert!(text.is_empty() && response["content"].is_null(), "{said}"),
+            Some(kind) => {
+                let content = &response["content"][&kind];
+                assert!(content.is_object(), "`{kind}` is not in the document: {said}");
+                value = if kind == "application/json" {
+                    serde_json::from_str(&text).expect("JSON")
+                } else {
+                    text.into()
+                };
+                self.conforms(&content["schema"], &value).unwrap_or_else(|why| panic!("{why}: {said}"));
+            }
+        }
+        if let Some(body) = body.filter(|_| status < 400) {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            self.conforms(schema, &body).unwrap_or_else(|why| panic!("the request: {why}: {said}"));
+        }
+        let mut called = self.called.borrow_mut();
+        let (did, refused) = called.entry(route.to_owned()).or_default();
+        *(if status < 400 { did } else { refused }) = true;
+        (status, value)
+    }
+
+    /// Whether `value` is what `schema` of the document says.
+    fn conforms(&self, schema: &Value, value: &Value) -> Result<(), String> {
+        let mut schema = schema.clone();
+        schema["components"] = self.document["components"].clone();
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema);
+        let errors: Vec<_> = validator
+            .expect("a schema")
+            .iter_errors(value)
+            .map(|error| format!("{error} at `{}`", error.instance_path()))
+            .collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+    }
+
+    /// What an owner is answered who asks for something that can be done.
+    async fn good(&self, route: &str, path: &[&str], body: Option<Value>) -> Value {
+        let (status, value) = self.call("owner", route, path, body).await;
+        assert!(status < 400, "{route} {path:?}: {status} {value}");
+        value
+    }
+
+    /// What an owner is answered who asks for something that cannot be done.
+    async fn bad(&self, route: &str, path: &[&str], body: Option<Value>, status: u16, code: &str) {
+        let (found, value) = self.call("owner", route, path, body).await;
+        assert_eq!(
+            (found, value["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{route} {path:?}: {value}"
+        );
+    }
+
+    /// One request through the data plane, and its usage row in the database.
+    async fn spend_something(&self) -> String {
+        let key = &self.app.demo.as_ref().expect("a demo").key;
+        let model = format!("demo/{}", keystile::demo::CHAT_MODEL);
+        let asked = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
+        let chat = format!("http://{}/v1/chat/completions", self.app.address);
+        let answer = self.client.post(chat).bearer_auth(key).json(&asked).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        self.app.house.recorder.flushed().await;
+        answer.headers()["x-request-id"].to_str().expect("text").to_owned()
+    }
+
+    /// Every route, to everybody: whom the matrix does not name is refused, and so is a stranger's host.
+    async fn everybody(&self) {
+        for (route, allowed) in matrix() {
+            let path = if route.contains('{') { &["none"][..] } else { &[] };
+            let body = route.starts_with('P').then(|| json!({"?": 1}));
+            for who in ["nobody"].into_iter().chain(ROLES) {
+                let (status, _) = self.call(who, &route, path, body.clone()).await;
+                match (who, allowed.contains(&who)) {
+                    (_, true) => assert!(!matches!(status, 401 | 403), "{who} {route}: {status}"),
+                    ("nobody", false) => assert_eq!(status, 401, "{route}"),
+                    (_, false) => assert_eq!(status, 403, "{who} {route}"),
+                }
+            }
+            let strange = [("host", "evil.example")];
+            assert_eq!(self.call_with("owner", &route, path, None, &strange).await.0, 421, "{route}");
+        }
+    }
+
+    /// Each member of a change alone as `null`: taken exactly where the document says so.
+    async fn nulls(&self, route: &str, id: &str) {
+        let (_, template) = route.split_once(' ').expect("a method and a path");
+        let operation = &self.document["paths"][template]["patch"];
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let name = schema["$ref"].as_str().and_then(|text| text.rsplit('/').next()).expect("a name");
+        let members = &self.document["components"]["schemas"][name]["properties"];
+        for member in members.as_object().expect("members").keys() {
+            let body = json!({member: null});
+            // An address never changes without the secret.
+            let described = self.conforms(schema, &body).is_ok() && member != "base_url";
+            let (status, value) = self.call("owner", route, &[id], Some(body)).await;
+            assert_eq!(status, if described { 200 } else { 400 }, "{route} {member}: {value}");
+        }
+    }
+}
+
+fn id(made: &Value) -> &str {
+    made["id"].as_str().expect("an id")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
+    let plane = Plane::start().await;
+    plane.everybody().await;
+    plane.good("GET /api/openapi.json", &[], None).await;
+    sessions(&plane).await;
+    tenants_and_users(&plane).await;
+    provider_keys(&plane).await;
+    virtual_keys_and_aliases(&plane).await;
+    prices_and_spend(&plane).await;
+    plane.good("GET /api/v1/audit", &["?limit=2&category=identity"], None).await;
+    plane.bad("GET /api/v1/audit", &["?cursor=!"], None, 400, "invalid_request").await;
+    plane.bad("GET /api/v1/audit", &["?what=1"], None, 400, "invalid_request").await;
+
+    let called = plane.called.take();
+    for (route, _) in matrix() {
+        assert_eq!(called.get(&route), Some(&(true, true)), "`{route}` did not both do and refuse something");
+    }
+    let Plane { app, client, .. } = plane;
+    drop(client);
+    app.stop(Duration::from_secs(5), std::future::pending()).await;
+}
+
+async fn sessions(plane: &Plane) {
+    plane.good("GET /api/auth/session", &[], None).await;
+    let login = "POST /api/auth/login";
+    let wrong = json!({"email": "nobody@example.com", "password": PASSWORD});
+    plane.bad(login, &[], Some(wrong.clone()), 401, "invalid_credentials").await;
+    plane.bad(login, &[], Some(json!({"email": "x"})), 400, "invalid_request").await;
+    plane.bad(login, &[], None, 415, "unsupported_media_type").await;
+    let long = json!({"email": "x".repeat(9_000), "password": ""});
+    plane.bad(login, &[], Some(long), 413, "request_too_large").await;
+}
+
+async fn tenants_and_users(plane: &Plane) {
+    let asked = json!({"name": "search", "models_allowed": ["demo/*"], "spend_cap_micro_usd": 5, "spend_window": "daily",
+        "cap_mode": "soft", "rate_limit_rpm": 60, "rate_limit_tpm": 1000, "max_parallel": 2});
+    let tenant = plane.good("POST /api/tenants", &[], Some(asked.clone())).await;
+    plane.bad("POST /api/tenants", &[], Some(asked), 409, "conflict").await;
+    plane.bad("POST /api/tenants", &[], Some(json!({"name": "x", "cap": 1})), 400, "invalid_request").await;
+    plane.good("GET /api/tenants", &["?limit=1"], None).await;
+    plane.good("GET /api/tenants/{id}", &[id(&tenant)], None).await;
+    plane.bad("GET /api/tenants/{id}", &["tnt_none"], None, 404, "not_found").await;
+    plane.good("PATCH /api/tenants/{id}", &[id(&tenant)], Some(json!({"name": "found"}))).await;
+    plane.nulls("PATCH /api/tenants/{id}", id(&tenant)).await;
+
+    let asked =
+        json!({"email": "a@example.com", "password": PASSWORD, "role": "finance", "tenant_id": id(&tenant)});
+    let user = plane.good("POST /api/users", &[], Some(asked)).await;
+    let weak = json!({"email": "b@example.com", "password": "short", "role": "finance"});
+    plane.bad("POST /api/users", &[], Some(weak), 400, "invalid_password").await;
+    plane.good("GET /api/users", &["?tenant_id=", id(&tenant)], None).await;
+    plane.good("GET /api/users/{id}", &[id(&user)], None).await;
+    plane.good("PATCH /api/users/{id}", &[id(&user)], Some(json!({"role": "auditor"}))).await;
+    plane.nulls("PATCH /api/users/{id}", id(&user)).await;
+    plane.good("DELETE /api/users/{id}", &[id(&user)], None).await;
+    plane.bad("DELETE /api/users/{id}", &[id(&user)], None, 404, "not_found").await;
+    plane.good("DELETE /api/tenants/{id}", &[id(&tenant)], None).await;
+    plane.bad("DELETE /api/tenants/{id}", &[id(&tenant)], None, 404, "not_found").await;
+}
+
+async fn provider_keys(plane: &Plane) {
+    let asked = json!({"provider": "openai", "key_name": "main", "api_key": "sk-canary-0123456789", "models": ["gpt-5.4-mini"],
+        "weight": 0, "is_active": false, "retrievable": true});
+    let key = plane.good("POST /api/keys", &[], Some(asked)).await;
+    let own = json!({"provider": "own", "key_name": "own", "base_url": "https://llm.example.com/v1", "dialect": "openai"});
+    plane.good("POST /api/keys", &[], Some(own)).await;
+    for (body, code) in [
+        (json!({"provider": "openai", "key_name": "x"}), "secret_required"),
+        (json!({"provider": "openai", "key_name": "x", "api_key": "sk-***"}), "masked_secret"),
+        (json!({"provider": "openai", "key_name": "x", "api_key": "env:HOME"}), "reference_not_allowed"),
+        (json!({"provider": "nobody", "key_name": "x", "api_key": "x"}), "unknown_provider"),
+        (json!({"provider": "rotate", "key_name": "x", "api_key": "x"}), "invalid_provider"),
+        (
+            json!({"provider": "x", "key_name": "x", "api_key": "x", "base_url": "http://10.0.0.1/"}),
+            "invalid_base_url",
+        ),
+        (json!({"provider": "openai", "key_name": 1}), "invalid_request"),
+    ] {
+        plane.bad("POST /api/keys", &[], Some(body), 400, code).await;
+    }
+    plane.good("GET /api/keys", &[], None).await;
+    plane.good("GET /api/keys/{id}", &[id(&key)], None).await;
+    plane.good("PATCH /api/keys/{id}", &[id(&key)], Some(json!({"weight": 5, "api_key": "sk-other"}))).await;
+    let moved = json!({"base_url": "https://llm.example.com"});
+    plane.bad("PATCH /api/keys/{id}", &[id(&key)], Some(moved), 400, "secret_required").await;
+    plane.nulls("PATCH /api/keys/{id}", id(&key)).await;
+    plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
+    plane.bad("GET /api/keys/{id}", &[id(&key)], None, 404, "not_found").await;
+}
+
+async fn virtual_keys_and_aliases(plane: &Plane) {
+    let (route, asked) = (
+        "POST /api/virtual-keys",
+        json!({"name": "app", "spend_cap_micro_usd": 0,
+        "fallback_models": ["demo/chat"], "expires_in_days": 3, "tags": {"team": "search"}}),
+    );
+    let again = [("idempotency-key", "once")];
+    let (_, key) = plane.call_with("owner", route, &[], Some(asked.clone()), &again).await;
+    let (_, same) = plane.call_with("owner", route, &[], Some(asked), &again).await;
+    assert_eq!((id(&key), &same["key"]), (id(&same), &Value::Null), "{key} {same}");
+    let other = Some(json!({"name": "other"}));
+    assert_eq!(plane.call_with("owner", route, &[], other, &again).await.0, 422);
+    plane.bad(route, &[], Some(json!({"name": "x", "budget": 1})), 400, "invalid_request").await;
+    plane.good("GET /api/virtual-keys", &["?limit=1"], None).await;
+    plane.good("GET /api/virtual-keys/{id}", &[id(&key)], None).await;
+    plane.good("PATCH /api/virtual-keys/{id}", &[id(&key)], Some(json!({"tags": {}}))).await;
+    plane.nulls("PATCH /api/virtual-keys/{id}", id(&key)).await;
+    plane.good("POST /api/virtual-keys/{id}/rotate", &[id(&key)], None).await;
+    plane.good("POST /api/virtual-keys/{id}/rotate", &[id(&key)], Some(json!({"grace_seconds": 9}))).await;
+    plane.good("POST /api/virtual-keys/{id}/revoke", &[id(&key)], None).await;
+    plane.bad("POST /api/virtual-keys/{id}/rotate", &[id(&key)], None, 409, "conflict").await;
+    plane.good("DELETE /api/virtual-keys/{id}", &[id(&key)], None).await;
+    plane.bad("DELETE /api/virtual-keys/{id}", &[id(&key)], None, 404, "not_found").await;
+
+    let asked = json!({"name": "fast", "models": ["demo/chat"]});
+    let alias = plane.good("POST /api/aliases", &[], Some(asked.clone())).await;
+    plane.bad("POST /api/aliases", &[], Some(asked), 409, "conflict").await;
+    let allow = json!({"name": "x", "models_allowed": ["fast"]});
+    plane.bad(route, &[], Some(allow), 400, "alias_in_allow_list").await;
+    plane.good("GET /api/aliases", &[], None).await;
+    plane.good("GET /api/aliases/{id}", &[id(&alias)], None).await;
+    plane.good("PATCH /api/aliases/{id}", &[id(&alias)], Some(json!({"name": "quick"}))).await;
+    plane.nulls("PATCH /api/aliases/{id}", id(&alias)).await;
+    plane.good("DELETE /api/aliases/{id}", &[id(&alias)], None).await;
+}
+
+async fn prices_and_spend(plane: &Plane) {
+    let asked = json!({"prices": [{"model": "own/llama", "input": 1, "output": 2, "cache_read": 0, "context_window": 8000,
+        "effective_from": "2026-01-01"}]});
+    plane.good("PUT /api/prices", &[], Some(asked)).await;
+    let negative = json!({"prices": [{"model": "own/llama", "input": -1, "output": 2}]});
+    plane.bad("PUT /api/prices", &[], Some(negative), 400, "invalid_price").await;
+    plane.good("GET /api/prices", &[], None).await;
+    plane.good("GET /api/prices", &["?model=own/llama"], None).await;
+    plane.bad("GET /api/prices", &["?model=llama"], None, 400, "invalid_model").await;
+
+    let request = plane.spend_something().await;
+    plane.good("GET /api/usage/{request_id}/explain", &[&request], None).await;
+    let rows = plane.good("GET /api/usage", &["?from=2026-01-01&provider=demo"], None).await;
+    assert_eq!(rows["data"][0]["request_id"], request.as_str(), "{rows}");
+    plane.bad("GET /api/usage", &["?limit=0"], None, 400, "invalid_request").await;
+    plane.bad("GET /api/usage", &["?from=2027-01-01&to=2026-01-01"], None, 400, "invalid_request").await;
+    let by = "?group_by=tenant,key,provider,model,day,tag:team";
+    let sums = plane.good("GET /api/spend", &[by], None).await;
+    assert_eq!(sums["total"]["requests"], 1, "{sums}");
+    plane.good("GET /api/spend", &[], None).await;
+    plane.good("GET /api/spend", &[by, "&format=csv"], None).await;
+    plane.bad("GET /api/spend", &["?format=xml"], None, 400, "invalid_request").await;
+    plane.bad("GET /api/spend", &["?group_by=moon"], None, 400, "invalid_request").await;
+}
+
+#[test]
+fn the_list_of_routes_in_the_docs_is_the_route_table() {
+    let text = document().to_json().expect("a document");
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    let mut routes = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let summary = operation["summary"].as_str().expect("a summary").to_owned();
+            routes.insert((format!("{} {path}", method.to_uppercase()), summary));
+        }
+    }
+    let summaries: BTreeMap<_, _> = routes.into_iter().collect();
+    let wanted: Vec<String> = matrix()
+        .into_iter()
+        .map(|(route, who)| {
+            let who: Vec<_> = who.into_iter().filter(|who| *who != "garbage").collect();
+            let who = match who.len() {
+                5 => "anybody".to_owned(),
+                4 => "any session".to_owned(),
+                _ => who.join(", "),
+            };
+            format!("| `{route}` | {who} | {} |", summaries[&route])
+        })
+        .collect();
+    assert_eq!(wanted.len(), summaries.len());
+    let written: Vec<&str> =
+        API_DESIGN.lines().filter(|line| line.contains(" /api/") && line.starts_with("| `")).collect();
+    assert_eq!(written, wanted, "write this list to `docs/api-design.md`:\n{}", wanted.join("\n"));
+}
