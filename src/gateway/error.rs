@@ -10,7 +10,7 @@ use crate::{
     ledger::{Refusal, RefusalKind},
     limits::{LimitKind, LimitRefusal},
     upstream::Failure,
-    wire::{EnvelopeError, ErrorObject},
+    wire::{EnvelopeError, ErrorObject, scrub},
 };
 
 /// The longest `retry-after` of a provider that is passed on, in seconds: one official SDK gives up beyond 120, another sleeps
@@ -247,7 +247,10 @@ impl GatewayError {
                     404,
                     BAD,
                     self.code(),
-                    format!("no model `{model}` here: `GET /v1/models` lists what this key may call"),
+                    format!(
+                        "no model `{}` here: `GET /v1/models` lists what this key may call",
+                        scrub(model)
+                    ),
                 );
                 draft.param = Some("model".into());
                 draft
@@ -258,7 +261,8 @@ impl GatewayError {
                     "permission_error",
                     self.code(),
                     format!(
-                        "this virtual key may not call `{model}`; `GET /v1/models` lists what it may call"
+                        "this virtual key may not call `{}`; `GET /v1/models` lists what it may call",
+                        scrub(model)
                     ),
                 );
                 draft.param = Some("model".into());

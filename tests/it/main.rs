@@ -1,4 +1,22 @@
 //! What the gateway promises, seen from outside: one module a behaviour.
 
+mod allow_list;
+mod architecture;
+mod chat;
+mod connections;
+mod corpus;
+mod database_gone;
+mod errors;
+mod fallback;
+mod hang_up;
+mod isolation;
+mod metering;
 mod openapi;
+mod privacy;
+mod rate_limit;
+mod revocation;
 mod schema;
+mod shutdown;
+mod spend_cap;
+mod stream_faults;
+mod support;
