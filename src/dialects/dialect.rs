@@ -79,7 +79,8 @@ pub struct UpstreamRequest {
     pub usage_injected: bool,
     /// Headers this dialect needs besides credentials and content type.
     pub headers: Vec<(&'static str, String)>,
-    /// The client wanted base64 embeddings and the provider was asked for floats: the answer is to be rewritten.
+    /// The client wanted base64 embeddings: floats in the answer are to be rewritten, whether the provider was asked for
+    /// them or knows nothing else.
     pub embeddings_to_base64: bool,
 }
 

@@ -23,9 +23,10 @@ impl Dialect for OpenAi {
         edits.push(Edit::Remove { name: "models" });
         let usage_injected = stream_options(call, &mut edits);
         output_limit(call, &mut edits);
-        let float_only = call.endpoint == Endpoint::Embeddings && call.quirks.float_embeddings_only;
-        let embeddings_to_base64 = float_only && call.view.base64_embeddings;
-        if embeddings_to_base64 {
+        // A server that has never heard of `encoding_format` answers with floats whatever it is asked for, and of those the
+        // SDK for Node makes an empty vector, without an error. So every such answer is looked at.
+        let embeddings_to_base64 = call.endpoint == Endpoint::Embeddings && call.view.base64_embeddings;
+        if embeddings_to_base64 && call.quirks.float_embeddings_only {
             edits.push(Edit::text("encoding_format", "float"));
         }
         Ok(UpstreamRequest {

@@ -120,7 +120,11 @@ fn base64_embeddings_are_asked_for_as_floats_where_nothing_else_is_known() {
     let sent = send(Endpoint::Embeddings, &quirks, None, body);
     assert_eq!(sent.body, body.replace("base64", "float"));
     assert!(sent.embeddings_to_base64);
-    assert!(!send(Endpoint::Embeddings, &Quirks::default(), None, body).embeddings_to_base64);
+    let sent = send(Endpoint::Embeddings, &Quirks::default(), None, body);
+    assert_eq!(sent.body, body, "everybody else is asked as the client asked");
+    assert!(sent.embeddings_to_base64, "and may answer with floats all the same");
+    let floats = body.replace("base64", "float");
+    assert!(!send(Endpoint::Embeddings, &Quirks::default(), None, &floats).embeddings_to_base64);
 }
 
 fn event(name: &str, data: &str) -> EventFacts {

@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{error::GatewayError, relay::Relay};
 
@@ -18,6 +20,10 @@ use super::{error::GatewayError, relay::Relay};
 const GRACE: Duration = Duration::from_secs(10);
 /// Then at least so many bytes a second, on average.
 const MINIMUM_RATE: u64 = 1_024;
+
+/// How long the rest of a refused request is read, and how much of it.
+const DISCARD_FOR: Duration = Duration::from_secs(5);
+const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 
 /// An answer's body.
 pub enum GatewayBody {
@@ -128,4 +134,31 @@ where
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
     Ok(whole.freeze())
+}
+
+/// Reads what is left of a refused request's body, and keeps nothing of it. Closing a connection on which bytes are still
+/// coming resets it, and the reset can overtake the answer: its client would see a broken connection, try again, and
+/// never learn that its key is wrong or its body too large.
+pub(super) fn discard(
+    tasks: &TaskTracker,
+    cut: &CancellationToken,
+    headers: &HeaderMap,
+    mut incoming: Incoming,
+) {
+    // Who waits for `100 Continue` has sent nothing yet, and reading would invite it.
+    if incoming.is_end_stream() || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let cut = cut.clone();
+    tasks.spawn(async move {
+        let mut left = MOST_DISCARDED;
+        let read = async {
+            while let Some(Ok(frame)) = incoming.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(rest) = left.checked_sub(length) else { break };
+                left = rest;
+            }
+        };
+        cut.run_until_cancelled(timeout(DISCARD_FOR, read)).await
+    });
 }

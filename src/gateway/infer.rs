@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -42,12 +42,12 @@ pub(super) async fn infer(
     house: &Arc<House>,
     endpoint: Endpoint,
     arrival: Arrival,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    incoming: &mut Incoming,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let most = house.settings.limits.max_body_bytes;
-    let (head, incoming) = request.into_parts();
-    body::check_head(&head.headers, most)?;
-    let request_tags = tags::from_headers(&head.headers)?;
+    body::check_head(headers, most)?;
+    let request_tags = tags::from_headers(headers)?;
     let bytes = body::collect(incoming, most, house.settings.server.body_idle_timeout).await?;
     let envelope =
         Envelope::parse(bytes, house.settings.limits.max_json_depth).map_err(GatewayError::Envelope)?;

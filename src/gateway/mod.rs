@@ -96,10 +96,15 @@ impl Gateway {
     /// Answers one request. Never fails: every refusal is an answer, and a panic costs one request only.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response<GatewayBody>, Infallible> {
         let request_id = RequestId::generate();
-        let answered = AssertUnwindSafe(self.dispatch(request_id, request)).catch_unwind().await;
+        let (head, mut incoming) = request.into_parts();
+        let dispatch = self.dispatch(request_id, &head, &mut incoming);
+        let answered = AssertUnwindSafe(dispatch).catch_unwind().await;
         let mut response = match answered.unwrap_or(Err(GatewayError::Internal)) {
             Ok(response) => response,
-            Err(error) => self.refuse(request_id, &error),
+            Err(error) => {
+                body::discard(&self.0.tasks, &self.0.cut, &head.headers, incoming);
+                self.refuse(request_id, &error)
+            }
         };
         let headers = response.headers_mut();
         if !headers.contains_key("x-request-id")
@@ -116,15 +121,16 @@ impl Gateway {
     async fn dispatch(
         &self,
         request_id: RequestId,
-        request: Request<Incoming>,
+        head: &http::request::Parts,
+        incoming: &mut Incoming,
     ) -> Result<Response<GatewayBody>, GatewayError> {
         let house = &self.0;
         let arrived = Instant::now();
-        let route = route::of(request.method(), request.uri().path())?;
+        let route = route::of(&head.method, head.uri.path())?;
         if route == Route::Health {
             return Ok(lists::health(house).await);
         }
-        let principal = house.authenticator.identify(request.headers()).await?;
+        let principal = house.authenticator.identify(&head.headers).await?;
         if house.draining.is_cancelled() {
             return Err(GatewayError::Draining);
         }
@@ -135,8 +141,8 @@ impl Gateway {
             Route::Key => lists::key(house, &principal),
             Route::Infer(endpoint) => {
                 let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::from)?;
-                infer::infer(house, endpoint, Arrival { request_id, arrived, principal, in_flight }, request)
-                    .await
+                let arrival = Arrival { request_id, arrived, principal, in_flight };
+                infer::infer(house, endpoint, arrival, &head.headers, incoming).await
             }
         }
     }

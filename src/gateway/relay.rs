@@ -73,8 +73,8 @@ impl Cut {
 
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Broken | Self::Stalled => Outcome::UpstreamError,
-            Self::Deadline => Outcome::CutDeadline,
+            Self::Broken => Outcome::UpstreamError,
+            Self::Stalled | Self::Deadline => Outcome::CutDeadline,
             Self::Shutdown => Outcome::CutShutdown,
         }
     }

@@ -50,7 +50,7 @@ async fn tokens_are_debited_by_what_is_held_and_corrected_by_what_was_used() {
     assert_eq!(reply.header("x-ratelimit-limit-tokens"), Some("1000"));
     assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some("0"), "never below nothing");
     let retry: u64 = reply.header("retry-after").expect("a header").parse().expect("seconds");
-    assert!((230..=250).contains(&retry), "some 4 000 too many at 1 000 a minute: {retry}");
+    assert!((200..=300).contains(&retry), "some 4 000 too many at 1 000 a minute: {retry}");
     assert_eq!(upstream.count(), 6);
 }
 
