@@ -80,6 +80,7 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 5))).await;
     let (gateway, known) = Gateway::simple(&upstream).await;
     let unknown = gateway.virtual_key(json!({})).await;
+    gateway.changes_followed().await;
     gateway.chat(&known, json!({})).await.expect(200);
     gateway.usage_of(1).await;
     let other = intruder(&gateway).await;

@@ -160,6 +160,9 @@ async fn canaries_are_found_nowhere() {
     let subscriber =
         keystile::telemetry::logs::subscriber(&telemetry(LogFormat::Json), &setup.metrics, writer)
             .expect("a subscriber");
+    // With one subscriber only, a place in the code that another test's thread reaches first would stay silent for
+    // ever, as that thread has none; with two, both are asked.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _logging = tracing::subscriber::set_default(subscriber);
     tracing::info!(target: "keystile::test", "capture begins");
 

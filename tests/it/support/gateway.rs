@@ -238,6 +238,14 @@ impl Gateway {
         self.usage_of(1).await.remove(0)
     }
 
+    /// Waits until the follower of changes has seen what was changed so far: it makes everybody load their key again.
+    /// Nothing else may read meanwhile.
+    pub async fn changes_followed(&self) {
+        let reads = || self.app.house.store.statements().reads;
+        let before = reads();
+        eventually("two turns of the follower", || async { (reads() >= before + 2).then_some(()) }).await;
+    }
+
     /// What is reserved now, over all keys.
     pub fn reserved(&self) -> NanoUsd {
         self.app.house.accounts.reserved_total()
