@@ -9,6 +9,7 @@ use serde::de::DeserializeSeed;
 
 use super::{
     Endpoint, Envelope, EnvelopeError,
+    names::Known,
     walks::{Input, Messages, Prompts, Tools},
 };
 
@@ -77,46 +78,52 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
     let mut prompts = 1;
     let mut has_messages = false;
     for (name, raw) in envelope.iter().filter(|(_, raw)| *raw != "null") {
-        match name {
-            "model" => view.model = Some(string("model", raw)?).filter(|model| !model.is_empty()),
-            "models" => view.models = models(raw)?,
-            "stream" => view.stream = boolean("stream", raw)?,
-            "stream_options" => view.include_usage = include_usage(raw)?,
-            "max_tokens" => view.max_tokens = Some(count("max_tokens", raw)?),
+        let Some(member) = Known::of(name) else { continue };
+        let name = member.name();
+        match member {
+            Known::Model => view.model = Some(string(name, raw)?).filter(|model| !model.is_empty()),
+            Known::Models => view.models = models(raw)?,
+            Known::Stream => view.stream = boolean(name, raw)?,
+            Known::StreamOptions => view.include_usage = include_usage(raw)?,
+            Known::MaxTokens => view.max_tokens = Some(count(name, raw)?),
             // Legacy completions do not know it, and what is not heeded bounds nothing.
-            "max_completion_tokens" if endpoint == Endpoint::ChatCompletions => {
-                view.max_completion_tokens = Some(count("max_completion_tokens", raw)?);
+            Known::MaxCompletionTokens if endpoint == Endpoint::ChatCompletions => {
+                view.max_completion_tokens = Some(count(name, raw)?);
             }
-            "n" => view.choices = view.choices.max(choices("n", raw)?),
-            "best_of" => view.choices = view.choices.max(choices("best_of", raw)?),
-            "service_tier" => view.service_tier = Some(string("service_tier", raw)?),
-            "messages" => {
+            Known::N | Known::BestOf => view.choices = view.choices.max(choices(name, raw)?),
+            Known::ServiceTier => view.service_tier = Some(string(name, raw)?),
+            Known::Messages => {
                 read_messages(raw, &mut view)?;
                 has_messages = true;
             }
-            "prompt" if endpoint == Endpoint::Completions => prompts = prompt_count(raw)?,
-            "input" if endpoint == Endpoint::Embeddings => {
-                let other = walk("input", "a string, or an array of strings or tokens", raw, Input)?;
-                view.unpriceable = view.unpriceable.or(other.then_some("input"));
-            }
-            "encoding_format" => view.base64_embeddings = raw == "\"base64\"",
-            "modalities" => read_modalities(raw, &mut view)?,
-            "audio" => view.audio_output = true,
-            "tools" => {
-                let tools = walk("tools", "an array of objects", raw, Tools)?;
-                view.tools |= tools.any;
-                if tools.priced_apart {
-                    view.unpriceable.get_or_insert("tools");
+            Known::Prompt if endpoint == Endpoint::Completions => prompts = prompt_count(raw)?,
+            Known::Input if endpoint == Endpoint::Embeddings => {
+                if walk(name, "a string, or an array of strings or tokens", raw, Input)? {
+                    note(&mut view, name);
                 }
             }
-            "functions" => view.tools |= raw != "[]",
+            Known::EncodingFormat => view.base64_embeddings = raw == "\"base64\"",
+            Known::Modalities => read_modalities(raw, &mut view)?,
+            Known::Audio => view.audio_output = true,
+            Known::Tools => {
+                let tools = walk(name, "an array of objects", raw, Tools)?;
+                view.tools |= tools.any;
+                if tools.priced_apart {
+                    note(&mut view, name);
+                }
+            }
+            Known::Functions => view.tools |= raw != "[]",
             // Searches, plug-ins and servers a provider bills by the call.
-            "web_search_options" => note(&mut view, "web_search_options"),
-            "search_parameters" => note(&mut view, "search_parameters"),
-            "mcp_servers" if raw != "[]" => note(&mut view, "mcp_servers"),
-            "plugins" if raw != "[]" => note(&mut view, "plugins"),
-            "enable_search" if raw != "false" => note(&mut view, "enable_search"),
-            _ => {}
+            Known::WebSearchOptions | Known::SearchParameters => note(&mut view, name),
+            Known::McpServers | Known::Plugins if raw != "[]" => note(&mut view, name),
+            Known::EnableSearch if raw != "false" => note(&mut view, name),
+            // Of another endpoint, or asking for nothing.
+            Known::MaxCompletionTokens
+            | Known::Prompt
+            | Known::Input
+            | Known::McpServers
+            | Known::Plugins
+            | Known::EnableSearch => {}
         }
     }
     if view.model.is_none() && view.models.is_empty() {
