@@ -25,7 +25,7 @@ pub struct RequestView {
     pub model: Option<String>,
     /// The request's own fallback list.
     pub models: Vec<String>,
-    /// Whether the answer is to be a stream.
+    /// Whether the answer is to be a stream; never for embeddings.
     pub stream: bool,
     /// Whether the client asked for usage in the stream.
     pub include_usage: bool,
@@ -134,6 +134,8 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
     }
     if endpoint == Endpoint::Embeddings {
         view.choices = 0;
+        // Embeddings are never streamed, whatever the request says.
+        (view.stream, view.include_usage) = (false, false);
         (view.max_tokens, view.max_completion_tokens) = (None, None);
     } else {
         view.choices = view.choices.saturating_mul(prompts);
@@ -374,6 +376,19 @@ mod tests {
         assert_eq!((view.choices, view.output_limit, view.unpriceable), (0, None, None));
         let image = read(Endpoint::Embeddings, "{\"model\":\"m\",\"input\":[{\"image_url\":\"u\"}]}");
         assert_eq!(image.expect("a request").unpriceable, Some("input"));
+    }
+
+    #[test]
+    fn embeddings_are_never_streamed() {
+        let streamed =
+            "{\"model\":\"m\",\"input\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
+        let view = read(Endpoint::Embeddings, streamed).expect("a request");
+        assert!(!view.stream && !view.include_usage);
+        for (member, value) in [("stream", "1"), ("stream_options", "[]")] {
+            let body = format!("{{\"model\":\"m\",\"input\":\"x\",\"{member}\":{value}}}");
+            let error = read(Endpoint::Embeddings, &body).err();
+            assert!(matches!(error, Some(EnvelopeError::WrongType { name, .. }) if name == member), "{body}");
+        }
     }
 
     proptest! {
