@@ -37,6 +37,8 @@ pub struct RequestView {
     pub max_completion_tokens: Option<u64>,
     /// How many outputs will be generated: `n` or `best_of`, for each of several prompts; 0 for embeddings.
     pub choices: u64,
+    /// How many of them will be sent: `n`, for each of several prompts; 0 for embeddings.
+    pub choices_sent: u64,
     /// The service tier asked for.
     pub service_tier: Option<String>,
     /// Messages.
@@ -73,9 +75,8 @@ impl fmt::Debug for RequestView {
 /// # Errors
 /// A member that matters here has the wrong type, or no model is named.
 pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestView, EnvelopeError> {
-    let mut view =
-        RequestView { choices: u64::from(endpoint != Endpoint::Embeddings), ..RequestView::default() };
-    let mut prompts = 1;
+    let mut view = RequestView::default();
+    let (mut n, mut best_of, mut prompts) = (1, 1, 1);
     let mut has_messages = false;
     for (name, raw) in envelope.iter().filter(|(_, raw)| *raw != "null") {
         let Some(member) = Known::of(name) else { continue };
@@ -90,7 +91,8 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
             Known::MaxCompletionTokens if endpoint == Endpoint::ChatCompletions => {
                 view.max_completion_tokens = Some(count(name, raw)?);
             }
-            Known::N | Known::BestOf => view.choices = view.choices.max(choices(name, raw)?),
+            Known::N => n = choices(name, raw)?,
+            Known::BestOf => best_of = choices(name, raw)?,
             Known::ServiceTier => view.service_tier = Some(string(name, raw)?),
             Known::Messages => {
                 read_messages(raw, &mut view)?;
@@ -133,12 +135,12 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
         return Err(wrong("messages", MESSAGES));
     }
     if endpoint == Endpoint::Embeddings {
-        view.choices = 0;
         // Embeddings are never streamed, whatever the request says.
         (view.stream, view.include_usage) = (false, false);
         (view.max_tokens, view.max_completion_tokens) = (None, None);
     } else {
-        view.choices = view.choices.saturating_mul(prompts);
+        view.choices = n.max(best_of).saturating_mul(prompts);
+        view.choices_sent = n.saturating_mul(prompts);
     }
     // `max` over options prefers `Some`: with both given, the larger is what must be paid for.
     view.output_limit = view.max_tokens.max(view.max_completion_tokens);
@@ -365,7 +367,8 @@ mod tests {
     fn every_prompt_of_a_completion_is_an_output() {
         for (prompt, wanted) in [("\"a\"", 4), ("[\"a\",\"b\"]", 8), ("[1,2,3]", 4), ("[[1],[2],[3]]", 12)] {
             let body = format!("{{\"model\":\"m\",\"prompt\":{prompt},\"n\":2,\"best_of\":4}}");
-            assert_eq!(read(Endpoint::Completions, &body).expect("a request").choices, wanted, "{prompt}");
+            let view = read(Endpoint::Completions, &body).expect("a request");
+            assert_eq!((view.choices, view.choices_sent), (wanted, wanted / 2), "{prompt}");
         }
     }
 
@@ -373,7 +376,8 @@ mod tests {
     fn embeddings_have_no_output() {
         let view = read(Endpoint::Embeddings, "{\"model\":\"m\",\"input\":[[1,2]],\"max_tokens\":4,\"n\":2}");
         let view = view.expect("a request");
-        assert_eq!((view.choices, view.output_limit, view.unpriceable), (0, None, None));
+        assert_eq!((view.choices, view.choices_sent), (0, 0));
+        assert_eq!((view.output_limit, view.unpriceable), (None, None));
         let image = read(Endpoint::Embeddings, "{\"model\":\"m\",\"input\":[{\"image_url\":\"u\"}]}");
         assert_eq!(image.expect("a request").unpriceable, Some("input"));
     }
