@@ -7,6 +7,7 @@
 
 pub mod envelope;
 pub mod error;
+mod inline;
 mod names;
 pub mod request;
 mod scan;

@@ -49,6 +49,8 @@ pub struct RequestView {
     pub audio_inputs: u64,
     /// Files in the messages.
     pub files: u64,
+    /// Bytes of the body that are data of these images and files, which count by number; none of audio.
+    pub inline_bytes: u64,
     /// Whether audio will be generated.
     pub audio_output: bool,
     /// Whether tools are offered.
@@ -231,6 +233,7 @@ fn read_messages(raw: &str, view: &mut RequestView) -> Result<(), EnvelopeError>
     view.images = counts.images;
     view.audio_inputs = counts.audio;
     view.files = counts.files;
+    view.inline_bytes = counts.inline_bytes;
     if counts.videos > 0 {
         note(view, "messages");
     }
@@ -342,6 +345,53 @@ mod tests {
         let view = read(Endpoint::ChatCompletions, body).expect("a request");
         assert_eq!((view.messages, view.images, view.audio_inputs, view.files), (3, 4, 2, 1));
         assert_eq!(view.unpriceable, None);
+    }
+
+    fn inline_bytes(parts: &str) -> u64 {
+        let body =
+            format!("{{\"model\":\"m\",\"messages\":[{{\"content\":[{parts}]}},{{\"content\":\"x\"}}]}}");
+        let view = read(Endpoint::ChatCompletions, &body).expect("a request");
+        assert!(view.inline_bytes == 0 || view.images + view.files > 0, "{parts}");
+        assert!(view.inline_bytes <= body.len() as u64);
+        view.inline_bytes
+    }
+
+    #[test]
+    fn inline_images_and_files_are_measured_as_they_stand_in_the_body() {
+        let cases = [
+            (r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}"#, 26),
+            (r#"{"type":"input_image","image_url":"data:image/png;base64,AAAA"}"#, 26),
+            (r#"{"image\u005furl" : { "\u0075rl" : "data:image\/png;base64,A\/A" } }"#, 27),
+            (
+                r#"{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,AA"}}"#,
+                30,
+            ),
+            (r#"{"type":"file","file":{"file_data":"AAAA"}},{"image_url":"data:image/x,AA"}"#, 19),
+        ];
+        for (parts, wanted) in cases {
+            assert_eq!(inline_bytes(parts), wanted, "{parts}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_maximum_covers_stay_bytes() {
+        for parts in [
+            r#"{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"data:application/pdf;base64,AAAA"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"\u0064ata:image/png;base64,AAAA"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"data:image/png,A","url":"data:image/png,B"}}"#,
+            r#"{"type":"image_url","image_url":[{"url":"data:image/png;base64,AAAA"}]}"#,
+            r#"{"type":"image_url","image_url":7},{"type":"image_url","image_url":{"url":null}}"#,
+            r#"{"type":"image_url","url":"data:image/png;base64,AAAA"}"#,
+            r#"{"type":"text","text":"data:image/png;base64,AAAA"}"#,
+            r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#,
+            r#"{"type":"input_audio","input_audio":{"url":"data:image/png;base64,AAAA","file_data":"AA"}}"#,
+            r#"{"type":"file","file":{"file_data":"data:audio/mpeg;base64,AAAA"}}"#,
+            r#"{"type":"file","file":{"file_id":"f"}},{"type":"file","file":"AAAA"}"#,
+            r#""data:image/png;base64,AAAA""#,
+        ] {
+            assert_eq!(inline_bytes(parts), 0, "{parts}");
+        }
     }
 
     #[test]
