@@ -58,45 +58,60 @@ async fn a_stream_that_dies_ends_with_one_error_event_and_no_done() {
 }
 
 #[tokio::test]
-async fn a_stream_that_goes_silent_ends_with_a_timeout() {
-    for end in [Answer::stream().send_all(begun()), Answer::stream().send_all(chat_events(&["one"]))] {
-        let upstream = Upstream::always(end.stall()).await;
-        let (gateway, key) = Gateway::simple_with(&upstream, |config| {
-            config.upstream.idle_timeout = Duration::from_millis(200);
-        })
-        .await;
-        let text = gateway.stream(&key, json!({})).await.text().await;
-        assert_eq!(last_error(&text).expect("an error")["code"], "upstream_timeout");
-        assert!(!text.contains("[DONE]"));
-        upstream.only().disconnected().await;
-        assert_eq!(gateway.only_usage().await["outcome"], "cut_deadline");
+async fn a_stream_that_goes_silent_or_takes_too_long_ends_with_a_timeout() {
+    for (idle, total) in [(200, 60_000), (60_000, 500)] {
+        for end in [Answer::stream().send_all(begun()), Answer::stream().send_all(chat_events(&["one"]))] {
+            let upstream = Upstream::always(end.stall()).await;
+            let (gateway, key) = Gateway::simple_with(&upstream, |config| {
+                config.upstream.idle_timeout = Duration::from_millis(idle);
+                config.upstream.total_timeout = Duration::from_millis(total);
+            })
+            .await;
+            let text = gateway.stream(&key, json!({})).await.text().await;
+            assert_eq!(last_error(&text).expect("an error")["code"], "upstream_timeout");
+            assert!(!text.contains("[DONE]"));
+            upstream.only().disconnected().await;
+            assert_eq!(gateway.only_usage().await["outcome"], "cut_deadline");
+        }
     }
 }
 
 #[tokio::test]
-async fn comments_alone_keep_a_stream_alive_but_not_for_ever() {
-    let upstream = Upstream::always(Answer::stream().stall()).await;
-    let (gateway, key) = Gateway::simple_with(&upstream, |config| {
-        config.upstream.stream_first_byte_timeout = Duration::from_millis(300);
-        config.upstream.idle_timeout = Duration::from_millis(300);
-    })
-    .await;
-    // One comment within each idle timeout keeps it going, for two and a half of them.
-    let gate = Gate::new();
-    upstream.answer((0..20).fold(Answer::stream(), |answer, _| answer.send(": still here\n\n").wait(&gate)));
-    let release = async {
-        loop {
-            gate.let_one();
-            tokio::time::sleep(Duration::from_millis(100)).await;
+async fn comments_keep_a_stream_alive_but_not_for_ever() {
+    let idle = Duration::from_millis(300);
+    for beginning in [Vec::new(), begun()] {
+        let gate = Gate::new();
+        let comments = ": still here\n\n".to_owned();
+        let answer = Answer::stream().send_all(&beginning);
+        let answer = (0..1_000).fold(answer, |answer, _| answer.send(&comments).wait(&gate));
+        let upstream = Upstream::always(answer).await;
+        let (gateway, key) = Gateway::simple_with(&upstream, |config| {
+            config.upstream.stream_first_byte_timeout = idle;
+            config.upstream.idle_timeout = idle;
+        })
+        .await;
+        // One comment well within each idle timeout.
+        let release = async {
+            loop {
+                gate.let_one();
+                tokio::time::sleep(idle / 10).await;
+            }
+        };
+        let began = Instant::now();
+        let reply = tokio::select! {
+            reply = gateway.chat(&key, json!({ "stream": true })) => reply,
+            () = release => unreachable!("it never ends"),
+        };
+        assert!(began.elapsed() > idle * 2, "{:?}", began.elapsed());
+        if beginning.is_empty() {
+            reply.refused(504, "upstream_timeout");
+        } else {
+            let text = reply.expect(200).text().to_owned();
+            assert!(text.starts_with(&(beginning.concat() + &comments)), "{text}");
+            assert_eq!(last_error(&text).expect("an error")["code"], "upstream_timeout");
         }
-    };
-    let began = Instant::now();
-    let reply = tokio::select! {
-        reply = gateway.chat(&key, json!({ "stream": true })) => reply,
-        () = release => unreachable!("it never ends"),
-    };
-    reply.refused(504, "upstream_timeout");
-    assert!(began.elapsed() >= Duration::from_millis(1_000), "{:?}", began.elapsed());
+        upstream.only().disconnected().await;
+    }
 }
 
 #[tokio::test]
