@@ -152,8 +152,10 @@ pub struct EventFacts {
 const MAX_FOLLOWED_CHOICES: u64 = 1 << 16;
 
 /// How far a stream has come.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StreamProgress {
+    /// Choices the request asked for, as far as they can be followed.
+    expected: usize,
     /// Choices seen, and whether each is finished.
     choices: BTreeMap<u64, bool>,
     unfinished: usize,
@@ -162,11 +164,32 @@ pub struct StreamProgress {
     pub(super) model_seen: bool,
 }
 
+impl Default for StreamProgress {
+    fn default() -> Self {
+        Self::expecting(1)
+    }
+}
+
 impl StreamProgress {
-    /// Whether the stream is complete: it had a choice, and a finish reason for every choice seen, or the dialect's own
-    /// end (`[DONE]`, which some send without any finish reason).
+    /// The beginning of a stream that is to bring `choices` choices; 0 counts as 1.
+    pub fn expecting(choices: u64) -> Self {
+        let expected = choices.clamp(1, MAX_FOLLOWED_CHOICES);
+        Self {
+            expected: usize::try_from(expected).unwrap_or(usize::MAX),
+            choices: BTreeMap::new(),
+            unfinished: 0,
+            ended: false,
+            tier_seen: false,
+            model_seen: false,
+        }
+    }
+
+    /// Whether the stream is complete: it had a choice, and either the dialect's own end (`[DONE]`, which some send
+    /// without any finish reason) or a finish reason for every choice seen, and for as many as were asked for: choices
+    /// may come one after another, and a stream cut between two is not complete.
     pub fn finished(&self) -> bool {
-        !self.choices.is_empty() && (self.ended || self.unfinished == 0)
+        let all_here = self.unfinished == 0 && self.choices.len() >= self.expected;
+        !self.choices.is_empty() && (self.ended || all_here)
     }
 
     /// Choices seen so far.
@@ -241,5 +264,34 @@ mod tests {
         progress.choice(0, true);
         progress.choice(0, false);
         assert!(progress.finished() && progress.choices() == 2);
+    }
+
+    #[test]
+    fn a_stream_that_lacks_choices_is_finished_only_by_the_dialects_own_end() {
+        let mut progress = StreamProgress::expecting(3);
+        progress.choice(0, true);
+        progress.choice(1, true);
+        assert!(!progress.finished(), "the third has not begun");
+        let mut ended = progress.clone();
+        ended.end();
+        assert!(ended.finished());
+        progress.choice(2, false);
+        assert!(!progress.finished(), "the third has only begun");
+        progress.choice(2, true);
+        assert!(progress.finished());
+        let mut nothing = StreamProgress::expecting(0);
+        assert!(!nothing.finished());
+        nothing.end();
+        assert!(!nothing.finished(), "an end without a choice is no answer");
+    }
+
+    #[test]
+    fn more_choices_than_can_be_followed_can_still_finish() {
+        let mut progress = StreamProgress::expecting(u64::MAX);
+        for index in 0..MAX_FOLLOWED_CHOICES {
+            assert!(!progress.finished());
+            progress.choice(index, true);
+        }
+        assert!(progress.finished());
     }
 }

@@ -162,6 +162,11 @@ fn is_error(raw: Option<&str>) -> bool {
 
 /// Asks for usage; says whether the client did not.
 fn stream_options(call: &Call<'_>, edits: &mut Vec<Edit>) -> bool {
+    if call.endpoint == Endpoint::Embeddings {
+        // There is nothing to stream, and some providers refuse the members.
+        edits.extend([Edit::Remove { name: "stream" }, Edit::Remove { name: "stream_options" }]);
+        return false;
+    }
     if call.quirks.refuses_stream_options {
         edits.push(Edit::Remove { name: "stream_options" });
         return false;

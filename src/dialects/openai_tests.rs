@@ -127,6 +127,18 @@ fn base64_embeddings_are_asked_for_as_floats_where_nothing_else_is_known() {
     assert!(!send(Endpoint::Embeddings, &Quirks::default(), None, &floats).embeddings_to_base64);
 }
 
+#[test]
+fn embeddings_go_up_without_a_word_of_streams() {
+    let body =
+        "{\"model\":\"up\",\"stream\":true,\"input\":\"x\",\"stream_options\":{\"include_usage\":true}}";
+    for refuses_stream_options in [false, true] {
+        let quirks = Quirks { refuses_stream_options, ..Quirks::default() };
+        let sent = send(Endpoint::Embeddings, &quirks, None, body);
+        assert_eq!(sent.body, "{\"model\":\"up\",\"input\":\"x\"}");
+        assert!(!sent.usage_injected);
+    }
+}
+
 fn event(name: &str, data: &str) -> EventFacts {
     let event = Event { name: name.into(), data: data.into() };
     OpenAi.read_event(Endpoint::ChatCompletions, &Quirks::default(), &mut StreamProgress::default(), &event)

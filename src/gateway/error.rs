@@ -320,9 +320,10 @@ fn envelope_code(error: &EnvelopeError) -> &'static str {
         | EnvelopeError::NotAnObject
         | EnvelopeError::TooDeep { .. }
         | EnvelopeError::NotFinite { .. } => "invalid_json",
-        EnvelopeError::Duplicate { .. } | EnvelopeError::Escaped { .. } | EnvelopeError::WrongType { .. } => {
-            "invalid_request"
-        }
+        EnvelopeError::Duplicate { .. }
+        | EnvelopeError::Escaped { .. }
+        | EnvelopeError::Misspelt { .. }
+        | EnvelopeError::WrongType { .. } => "invalid_request",
         EnvelopeError::Forbidden { .. } => "forbidden_parameter",
         EnvelopeError::MissingModel => "missing_model",
     }
@@ -330,7 +331,9 @@ fn envelope_code(error: &EnvelopeError) -> &'static str {
 
 fn envelope_param(error: &EnvelopeError) -> Option<&str> {
     match error {
-        EnvelopeError::Duplicate { name } | EnvelopeError::Escaped { name } => Some(name),
+        EnvelopeError::Duplicate { name }
+        | EnvelopeError::Escaped { name }
+        | EnvelopeError::Misspelt { name, .. } => Some(name),
         EnvelopeError::Forbidden { name } | EnvelopeError::WrongType { name, .. } => Some(name),
         EnvelopeError::MissingModel => Some("model"),
         _ => None,

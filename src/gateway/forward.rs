@@ -201,6 +201,7 @@ async fn attempt(
         dialect: prepared.dialect,
         endpoint: journey.endpoint,
         quirks: candidate.key.provider.quirks,
+        choices: journey.view.choices_sent.max(1),
         hide_usage,
         most_event_bytes: house.settings.limits.max_event_bytes,
         idle: timeouts.idle_timeout,

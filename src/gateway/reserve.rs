@@ -97,7 +97,7 @@ fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayE
 fn sizes(journey: &Journey) -> Sizes {
     let view = &journey.view;
     Sizes {
-        body_bytes: journey.envelope.len() as u64,
+        body_bytes: (journey.envelope.len() as u64).saturating_sub(view.inline_bytes),
         messages: view.messages,
         images: view.images,
         files: view.files,
@@ -136,7 +136,9 @@ pub(super) fn reserve(
     at: Timestamp,
 ) -> Result<Reserved, GatewayError> {
     let sizes = sizes(journey);
-    let input_estimate = ledger::estimated_tokens(sizes.body_bytes).min(ledger::input_bound(&sizes, price));
+    // Of the whole body: where no figures come, an inline image must not have cost nothing.
+    let whole_body = ledger::estimated_tokens(journey.envelope.len() as u64);
+    let input_estimate = whole_body.min(ledger::input_bound(&sizes, price));
     let choices = sizes.choices.max(1);
     let client_limit = client_limit(journey);
     let Some(price) = price else {

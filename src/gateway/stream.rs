@@ -24,6 +24,8 @@ pub(super) struct Reading {
     pub(super) dialect: &'static dyn Dialect,
     pub(super) endpoint: Endpoint,
     pub(super) quirks: Quirks,
+    /// Choices the request asked for.
+    pub(super) choices: u64,
     /// Whether the usage-only chunk is ours and must not reach the client.
     pub(super) hide_usage: bool,
     pub(super) most_event_bytes: usize,

@@ -46,14 +46,8 @@ pub(super) struct Tap {
 impl Tap {
     pub(super) fn new(reading: Reading) -> Self {
         let framer = Framer::new(reading.most_event_bytes);
-        Self {
-            reading,
-            framer,
-            events: EventReader::default(),
-            progress: StreamProgress::default(),
-            error: false,
-            done: None,
-        }
+        let progress = StreamProgress::expecting(reading.choices);
+        Self { reading, framer, events: EventReader::default(), progress, error: false, done: None }
     }
 
     /// More bytes from the provider.

@@ -2,7 +2,8 @@
 //!
 //! Invariants of an [`Envelope`]: the body is UTF-8 and exactly one JSON object, nested no deeper than the caller
 //! allows, without a number that is not finite; its top-level names are unique, written without escapes, and none of
-//! them routes or authenticates. Two readers of one body can therefore not disagree about what it asks for.
+//! them authenticates, chooses a destination, or is a name the gateway counts on in other letters. Two readers of one
+//! body can therefore not disagree about what it asks for.
 //! What is not edited leaves byte for byte as it came.
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
@@ -11,22 +12,10 @@ use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::scan;
-
-/// Members that would choose a credential or a destination; those are the gateway's to choose.
-const FORBIDDEN: [&str; 11] = [
-    "api_base",
-    "base_url",
-    "api_key",
-    "api_version",
-    "organization",
-    "project",
-    "extra_headers",
-    "extra_query",
-    "extra_body",
-    "proxy",
-    "custom_llm_provider",
-];
+use super::{
+    names::{FORBIDDEN, misspelt},
+    scan,
+};
 
 /// Up to here repeated names are found by comparing all pairs, which needs no allocation.
 const PAIRWISE: usize = 24;
@@ -75,6 +64,14 @@ pub enum EnvelopeError {
     Forbidden {
         /// The member.
         name: &'static str,
+    },
+    /// A name that some providers take for one that matters, because they ignore case.
+    #[error("`{name}` is read as `{plain}` by some providers; write it `{plain}`")]
+    Misspelt {
+        /// The name, if it is fit to be shown.
+        name: String,
+        /// What it is taken for.
+        plain: &'static str,
     },
     /// A member of the wrong type or out of range.
     #[error("`{name}` must be {wanted}")]
@@ -164,8 +161,14 @@ impl Envelope {
     pub fn parse(body: Bytes, max_depth: usize) -> Result<Self, EnvelopeError> {
         let envelope = Self::split(body, max_depth)?;
         for (name, _) in envelope.iter() {
-            if let Some(name) = FORBIDDEN.into_iter().find(|forbidden| *forbidden == name) {
+            let taken_for = misspelt(name);
+            let read_as = taken_for.unwrap_or(name);
+            // Its right spelling would not help what is forbidden.
+            if let Some(name) = FORBIDDEN.into_iter().find(|forbidden| *forbidden == read_as) {
                 return Err(EnvelopeError::Forbidden { name });
+            }
+            if let Some(plain) = taken_for {
+                return Err(EnvelopeError::Misspelt { name: shown(name), plain });
             }
         }
         Ok(envelope)
@@ -174,7 +177,7 @@ impl Envelope {
     /// As [`Self::parse`], for an object inside a request: every name may occur.
     ///
     /// # Errors
-    /// As [`Self::parse`], except `Forbidden`.
+    /// As [`Self::parse`], except `Forbidden` and `Misspelt`.
     pub fn split(body: Bytes, max_depth: usize) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(&body).map_err(|_| EnvelopeError::NotUtf8)?;
         scan::check(body.as_ref(), max_depth)?;

@@ -7,6 +7,8 @@
 
 pub mod envelope;
 pub mod error;
+mod inline;
+mod names;
 pub mod request;
 mod scan;
 pub mod sse;

@@ -9,6 +9,7 @@ use serde::de::DeserializeSeed;
 
 use super::{
     Endpoint, Envelope, EnvelopeError,
+    names::Known,
     walks::{Input, Messages, Prompts, Tools},
 };
 
@@ -24,7 +25,7 @@ pub struct RequestView {
     pub model: Option<String>,
     /// The request's own fallback list.
     pub models: Vec<String>,
-    /// Whether the answer is to be a stream.
+    /// Whether the answer is to be a stream; never for embeddings.
     pub stream: bool,
     /// Whether the client asked for usage in the stream.
     pub include_usage: bool,
@@ -36,6 +37,8 @@ pub struct RequestView {
     pub max_completion_tokens: Option<u64>,
     /// How many outputs will be generated: `n` or `best_of`, for each of several prompts; 0 for embeddings.
     pub choices: u64,
+    /// How many of them will be sent: `n`, for each of several prompts; 0 for embeddings.
+    pub choices_sent: u64,
     /// The service tier asked for.
     pub service_tier: Option<String>,
     /// Messages.
@@ -46,6 +49,8 @@ pub struct RequestView {
     pub audio_inputs: u64,
     /// Files in the messages.
     pub files: u64,
+    /// Bytes of the body that are data of these images and files, which count by number; none of audio.
+    pub inline_bytes: u64,
     /// Whether audio will be generated.
     pub audio_output: bool,
     /// Whether tools are offered.
@@ -72,51 +77,57 @@ impl fmt::Debug for RequestView {
 /// # Errors
 /// A member that matters here has the wrong type, or no model is named.
 pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestView, EnvelopeError> {
-    let mut view =
-        RequestView { choices: u64::from(endpoint != Endpoint::Embeddings), ..RequestView::default() };
-    let mut prompts = 1;
+    let mut view = RequestView::default();
+    let (mut n, mut best_of, mut prompts) = (1, 1, 1);
     let mut has_messages = false;
     for (name, raw) in envelope.iter().filter(|(_, raw)| *raw != "null") {
-        match name {
-            "model" => view.model = Some(string("model", raw)?).filter(|model| !model.is_empty()),
-            "models" => view.models = models(raw)?,
-            "stream" => view.stream = boolean("stream", raw)?,
-            "stream_options" => view.include_usage = include_usage(raw)?,
-            "max_tokens" => view.max_tokens = Some(count("max_tokens", raw)?),
+        let Some(member) = Known::of(name) else { continue };
+        let name = member.name();
+        match member {
+            Known::Model => view.model = Some(string(name, raw)?).filter(|model| !model.is_empty()),
+            Known::Models => view.models = models(raw)?,
+            Known::Stream => view.stream = boolean(name, raw)?,
+            Known::StreamOptions => view.include_usage = include_usage(raw)?,
+            Known::MaxTokens => view.max_tokens = Some(count(name, raw)?),
             // Legacy completions do not know it, and what is not heeded bounds nothing.
-            "max_completion_tokens" if endpoint == Endpoint::ChatCompletions => {
-                view.max_completion_tokens = Some(count("max_completion_tokens", raw)?);
+            Known::MaxCompletionTokens if endpoint == Endpoint::ChatCompletions => {
+                view.max_completion_tokens = Some(count(name, raw)?);
             }
-            "n" => view.choices = view.choices.max(choices("n", raw)?),
-            "best_of" => view.choices = view.choices.max(choices("best_of", raw)?),
-            "service_tier" => view.service_tier = Some(string("service_tier", raw)?),
-            "messages" => {
+            Known::N => n = choices(name, raw)?,
+            Known::BestOf => best_of = choices(name, raw)?,
+            Known::ServiceTier => view.service_tier = Some(string(name, raw)?),
+            Known::Messages => {
                 read_messages(raw, &mut view)?;
                 has_messages = true;
             }
-            "prompt" if endpoint == Endpoint::Completions => prompts = prompt_count(raw)?,
-            "input" if endpoint == Endpoint::Embeddings => {
-                let other = walk("input", "a string, or an array of strings or tokens", raw, Input)?;
-                view.unpriceable = view.unpriceable.or(other.then_some("input"));
-            }
-            "encoding_format" => view.base64_embeddings = raw == "\"base64\"",
-            "modalities" => read_modalities(raw, &mut view)?,
-            "audio" => view.audio_output = true,
-            "tools" => {
-                let tools = walk("tools", "an array of objects", raw, Tools)?;
-                view.tools |= tools.any;
-                if tools.priced_apart {
-                    view.unpriceable.get_or_insert("tools");
+            Known::Prompt if endpoint == Endpoint::Completions => prompts = prompt_count(raw)?,
+            Known::Input if endpoint == Endpoint::Embeddings => {
+                if walk(name, "a string, or an array of strings or tokens", raw, Input)? {
+                    note(&mut view, name);
                 }
             }
-            "functions" => view.tools |= raw != "[]",
+            Known::EncodingFormat => view.base64_embeddings = raw == "\"base64\"",
+            Known::Modalities => read_modalities(raw, &mut view)?,
+            Known::Audio => view.audio_output = true,
+            Known::Tools => {
+                let tools = walk(name, "an array of objects", raw, Tools)?;
+                view.tools |= tools.any;
+                if tools.priced_apart {
+                    note(&mut view, name);
+                }
+            }
+            Known::Functions => view.tools |= raw != "[]",
             // Searches, plug-ins and servers a provider bills by the call.
-            "web_search_options" => note(&mut view, "web_search_options"),
-            "search_parameters" => note(&mut view, "search_parameters"),
-            "mcp_servers" if raw != "[]" => note(&mut view, "mcp_servers"),
-            "plugins" if raw != "[]" => note(&mut view, "plugins"),
-            "enable_search" if raw != "false" => note(&mut view, "enable_search"),
-            _ => {}
+            Known::WebSearchOptions | Known::SearchParameters => note(&mut view, name),
+            Known::McpServers | Known::Plugins if raw != "[]" => note(&mut view, name),
+            Known::EnableSearch if raw != "false" => note(&mut view, name),
+            // Of another endpoint, or asking for nothing.
+            Known::MaxCompletionTokens
+            | Known::Prompt
+            | Known::Input
+            | Known::McpServers
+            | Known::Plugins
+            | Known::EnableSearch => {}
         }
     }
     if view.model.is_none() && view.models.is_empty() {
@@ -126,10 +137,12 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
         return Err(wrong("messages", MESSAGES));
     }
     if endpoint == Endpoint::Embeddings {
-        view.choices = 0;
+        // Embeddings are never streamed, whatever the request says.
+        (view.stream, view.include_usage) = (false, false);
         (view.max_tokens, view.max_completion_tokens) = (None, None);
     } else {
-        view.choices = view.choices.saturating_mul(prompts);
+        view.choices = n.max(best_of).saturating_mul(prompts);
+        view.choices_sent = n.saturating_mul(prompts);
     }
     // `max` over options prefers `Some`: with both given, the larger is what must be paid for.
     view.output_limit = view.max_tokens.max(view.max_completion_tokens);
@@ -220,6 +233,7 @@ fn read_messages(raw: &str, view: &mut RequestView) -> Result<(), EnvelopeError>
     view.images = counts.images;
     view.audio_inputs = counts.audio;
     view.files = counts.files;
+    view.inline_bytes = counts.inline_bytes;
     if counts.videos > 0 {
         note(view, "messages");
     }
@@ -333,6 +347,53 @@ mod tests {
         assert_eq!(view.unpriceable, None);
     }
 
+    fn inline_bytes(parts: &str) -> u64 {
+        let body =
+            format!("{{\"model\":\"m\",\"messages\":[{{\"content\":[{parts}]}},{{\"content\":\"x\"}}]}}");
+        let view = read(Endpoint::ChatCompletions, &body).expect("a request");
+        assert!(view.inline_bytes == 0 || view.images + view.files > 0, "{parts}");
+        assert!(view.inline_bytes <= body.len() as u64);
+        view.inline_bytes
+    }
+
+    #[test]
+    fn inline_images_and_files_are_measured_as_they_stand_in_the_body() {
+        let cases = [
+            (r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}"#, 26),
+            (r#"{"type":"input_image","image_url":"data:image/png;base64,AAAA"}"#, 26),
+            (r#"{"image\u005furl" : { "\u0075rl" : "data:image\/png;base64,A\/A" } }"#, 27),
+            (
+                r#"{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,AA"}}"#,
+                30,
+            ),
+            (r#"{"type":"file","file":{"file_data":"AAAA"}},{"image_url":"data:image/x,AA"}"#, 19),
+        ];
+        for (parts, wanted) in cases {
+            assert_eq!(inline_bytes(parts), wanted, "{parts}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_maximum_covers_stay_bytes() {
+        for parts in [
+            r#"{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"data:application/pdf;base64,AAAA"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"\u0064ata:image/png;base64,AAAA"}}"#,
+            r#"{"type":"image_url","image_url":{"url":"data:image/png,A","url":"data:image/png,B"}}"#,
+            r#"{"type":"image_url","image_url":[{"url":"data:image/png;base64,AAAA"}]}"#,
+            r#"{"type":"image_url","image_url":7},{"type":"image_url","image_url":{"url":null}}"#,
+            r#"{"type":"image_url","url":"data:image/png;base64,AAAA"}"#,
+            r#"{"type":"text","text":"data:image/png;base64,AAAA"}"#,
+            r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#,
+            r#"{"type":"input_audio","input_audio":{"url":"data:image/png;base64,AAAA","file_data":"AA"}}"#,
+            r#"{"type":"file","file":{"file_data":"data:audio/mpeg;base64,AAAA"}}"#,
+            r#"{"type":"file","file":{"file_id":"f"}},{"type":"file","file":"AAAA"}"#,
+            r#""data:image/png;base64,AAAA""#,
+        ] {
+            assert_eq!(inline_bytes(parts), 0, "{parts}");
+        }
+    }
+
     #[test]
     fn what_tokens_do_not_cover_is_named() {
         let cases = [
@@ -356,7 +417,8 @@ mod tests {
     fn every_prompt_of_a_completion_is_an_output() {
         for (prompt, wanted) in [("\"a\"", 4), ("[\"a\",\"b\"]", 8), ("[1,2,3]", 4), ("[[1],[2],[3]]", 12)] {
             let body = format!("{{\"model\":\"m\",\"prompt\":{prompt},\"n\":2,\"best_of\":4}}");
-            assert_eq!(read(Endpoint::Completions, &body).expect("a request").choices, wanted, "{prompt}");
+            let view = read(Endpoint::Completions, &body).expect("a request");
+            assert_eq!((view.choices, view.choices_sent), (wanted, wanted / 2), "{prompt}");
         }
     }
 
@@ -364,9 +426,23 @@ mod tests {
     fn embeddings_have_no_output() {
         let view = read(Endpoint::Embeddings, "{\"model\":\"m\",\"input\":[[1,2]],\"max_tokens\":4,\"n\":2}");
         let view = view.expect("a request");
-        assert_eq!((view.choices, view.output_limit, view.unpriceable), (0, None, None));
+        assert_eq!((view.choices, view.choices_sent), (0, 0));
+        assert_eq!((view.output_limit, view.unpriceable), (None, None));
         let image = read(Endpoint::Embeddings, "{\"model\":\"m\",\"input\":[{\"image_url\":\"u\"}]}");
         assert_eq!(image.expect("a request").unpriceable, Some("input"));
+    }
+
+    #[test]
+    fn embeddings_are_never_streamed() {
+        let streamed =
+            "{\"model\":\"m\",\"input\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
+        let view = read(Endpoint::Embeddings, streamed).expect("a request");
+        assert!(!view.stream && !view.include_usage);
+        for (member, value) in [("stream", "1"), ("stream_options", "[]")] {
+            let body = format!("{{\"model\":\"m\",\"input\":\"x\",\"{member}\":{value}}}");
+            let error = read(Endpoint::Embeddings, &body).err();
+            assert!(matches!(error, Some(EnvelopeError::WrongType { name, .. }) if name == member), "{body}");
+        }
     }
 
     proptest! {

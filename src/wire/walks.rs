@@ -5,6 +5,9 @@
 use std::{borrow::Cow, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::inline::{file_bytes, image_bytes};
 
 #[derive(Default)]
 pub(super) struct Counts {
@@ -13,6 +16,8 @@ pub(super) struct Counts {
     pub(super) audio: u64,
     pub(super) files: u64,
     pub(super) videos: u64,
+    /// Bytes of inline data of what is counted in `images` and `files`.
+    pub(super) inline_bytes: u64,
 }
 
 /// Skips the rest of a sequence.
@@ -161,10 +166,19 @@ impl<'de> Visitor<'de> for Part<'_> {
                 if let Some(Word(kind)) = map.next_value_seed(MaybeWord)? {
                     mark(&kind);
                 }
-            } else {
-                mark(&name);
-                map.next_value::<IgnoredAny>()?;
+                continue;
             }
+            // Only a member that makes the part count as an image or a file may hold data that counts no other way.
+            mark(&name);
+            let inline = match name.as_ref() {
+                "image_url" => image_bytes(map.next_value::<&RawValue>()?.get()),
+                "file" => file_bytes(map.next_value::<&RawValue>()?.get()),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    0
+                }
+            };
+            self.0.inline_bytes = self.0.inline_bytes.saturating_add(inline);
         }
         self.0.images += u64::from(image);
         self.0.audio += u64::from(audio);
@@ -285,7 +299,7 @@ impl<'de> Visitor<'de> for PromptItem {
 }
 
 /// A string, borrowed where it has no escapes.
-struct Word<'a>(Cow<'a, str>);
+pub(super) struct Word<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Word<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
