@@ -232,7 +232,11 @@ impl Relay {
             self.queue.push_back(HEARTBEAT);
             self.said = now;
         }
-        let next = self.deadline.min(self.heard + self.idle).min(self.said + self.heartbeat_after);
+        let next = self
+            .deadline
+            .min(self.heard + self.idle)
+            .min(self.progressed + self.idle.mul_f32(NO_PROGRESS))
+            .min(self.said + self.heartbeat_after);
         self.timer.as_mut().reset(next);
     }
 

@@ -7,8 +7,11 @@ use super::{meter::Meter, stream::Reading};
 use crate::{
     catalogue::ServiceTier,
     dialects::{ProviderError, StreamProgress},
-    wire::{ErrorObject, EventReader, FrameTooLarge, Framer, scrub},
+    wire::{Edit, Envelope, ErrorObject, Event, EventReader, FrameTooLarge, Framer, scrub},
 };
+
+/// Nesting of an error event that is looked into.
+const MAX_DEPTH: usize = 64;
 
 /// What to do with one frame.
 pub(super) enum Step {
@@ -80,7 +83,7 @@ impl Tap {
             return Ok(Some(Step::Done(frame)));
         }
         if let Some(error) = facts.error {
-            let frame = if scrub(&event.data) == event.data { frame } else { cleaned(&error) };
+            let frame = cleaned(&event, &error).unwrap_or(frame);
             return Ok(Some(Step::Error { frame, error }));
         }
         if facts.usage_only && *hide_usage {
@@ -121,15 +124,28 @@ impl Tap {
     }
 }
 
-/// An error event without what was like a key in it.
-fn cleaned(error: &ProviderError) -> Bytes {
-    ErrorObject {
+/// An error event without what is like a key in its error; `None` when there is nothing to clean. What stands beside
+/// the error (choices, usage, ids) stays as it came.
+fn cleaned(event: &Event, error: &ProviderError) -> Option<Bytes> {
+    let clean = ErrorObject {
         message: error.message.clone(),
         kind: error.kind.clone().unwrap_or_else(|| "server_error".into()),
         param: error.param.clone(),
         code: error.code.clone(),
         provider: None,
         provider_status: error.status,
+    };
+    let envelope = Envelope::split(Bytes::copy_from_slice(event.data.as_bytes()), MAX_DEPTH).ok();
+    match envelope.as_ref().and_then(|envelope| Some((envelope, envelope.raw("error")?))) {
+        Some((_, raw)) if scrub(raw) == raw => None,
+        Some((envelope, _)) => {
+            let object = clean.to_json();
+            let object = Envelope::split(object, MAX_DEPTH).ok()?;
+            let value = object.raw("error")?.to_owned();
+            let data = envelope.render(&[Edit::Set { name: "error", value }]);
+            Some([b"data: ", data.as_ref(), b"\n\n"].concat().into())
+        }
+        None if scrub(&event.data) == event.data => None,
+        None => Some(clean.to_event()),
     }
-    .to_event()
 }
