@@ -46,6 +46,11 @@ async fn prices_are_set_whole_or_not_at_all() {
         .expect(200);
     assert!(set["prices"][0]["version"].as_str().is_some_and(|version| version.starts_with("prc_")));
     let now = house.get("/api/prices?model=openai/gpt-5.4-mini").await.expect(200)["prices"][0].clone();
+    assert_eq!(now, set["prices"][0], "a set price is answered as it is read");
+    assert_eq!(now["context_window"], before["prices"][0]["context_window"]);
+    assert!(
+        now["context_window"].is_u64() && set["prices"][1]["effective_from"] == "2026-11-22T00:00:00.000Z"
+    );
     assert_eq!((&now["input"], &now["output"], &now["cache_read"]), (&json!(1), &json!(0), &Value::Null));
     assert_eq!(now["version"], set["prices"][0]["version"]);
     assert_eq!(now["effective_from"], "2026-11-21T12:00:00.000Z");
