@@ -98,7 +98,7 @@ impl Control {
     /// Tenants that the actor may see, oldest first.
     pub async fn tenants(&self, actor: &Actor, page: &Page) -> Result<Paged<TenantView>, ControlError> {
         permit(actor, Permission::ManageKeys)?;
-        let found = self.store.tenants(scope_of(actor), page).await?;
+        let found = self.store.tenants(scope_of(actor), page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
         for tenant in found.items {
             items.push(self.view_tenant(tenant).await?);

@@ -68,7 +68,10 @@ impl Store {
         filter: &AuditFilter,
         page: &Page,
     ) -> Result<Paged<ChainedEntry>, StoreError> {
-        let after = page.after().map(str::parse::<i64>).transpose().map_err(|_| StoreError::NotFound)?;
+        let after = match page.after() {
+            Some(text) => Some(text.parse().ok().filter(|seq: &i64| *seq > 0).ok_or(StoreError::NotFound)?),
+            None => None,
+        };
         let rows = entry::Entity::find()
             .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
             .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))

@@ -47,7 +47,7 @@ impl Store {
         let rows = Entity::find()
             .filter(Column::DeletedAt.is_null())
             .apply_if(scope.column(), |query, tenant| query.filter(Column::Id.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<TenantId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())

@@ -317,6 +317,7 @@ fn read_group(row: &QueryResult, keys: &[GroupKey]) -> Result<(Vec<Option<String
 
 fn place_of(cursor: &str) -> Result<(i64, String), StoreError> {
     let (at, request) = cursor.split_once('.').ok_or(StoreError::NotFound)?;
+    let _: RequestId = request.parse().map_err(|_| StoreError::NotFound)?;
     Ok((at.parse().map_err(|_| StoreError::NotFound)?, request.to_owned()))
 }
 

@@ -50,7 +50,7 @@ impl Store {
     pub async fn users(&self, scope: TenantScope, page: &Page) -> Result<Paged<User>, StoreError> {
         let rows = Entity::find()
             .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<UserId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())

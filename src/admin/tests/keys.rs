@@ -215,3 +215,46 @@ async fn lists_page_by_cursor() {
         assert_eq!(refused.status.as_u16(), 400, "{bad}: {}", refused.text);
     }
 }
+
+#[tokio::test]
+async fn a_cursor_of_another_list_is_refused() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let house = House::new().await;
+    let lists =
+        ["/api/virtual-keys", "/api/aliases", "/api/users", "/api/tenants", "/api/usage", "/api/v1/audit"];
+    for place in ["nowhere", "pk_00000000000000000000000000000000", "-1", "5.req_x", "5", ""] {
+        let cursor = URL_SAFE_NO_PAD.encode(place);
+        for path in lists {
+            if (path, place) != ("/api/v1/audit", "5") {
+                house.get(&format!("{path}?cursor={cursor}")).await.refused(400, "invalid_request");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_stands_twice_is_refused() {
+    use axum::{body::Body, http::Request};
+    let house = House::new().await;
+    let made = house.post("/api/virtual-keys", json!({"name": "k"})).await.expect(201);
+    let one = format!("/api/virtual-keys/{}", made["id"].as_str().expect("an id"));
+    let send = async |method: &str, path: &str, body: &'static str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {}", house.owner))
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .expect("a request");
+        house.raw(request).await
+    };
+    let twice = r#"{"name":"k","tags":{"team":"a","team":"b"}}"#;
+    send("POST", "/api/virtual-keys", twice).await.refused(400, "invalid_request");
+    send("PATCH", &one, twice).await.refused(400, "invalid_request");
+    let set = send("PATCH", &one, r#"{"tags":{"team":"a"}}"#).await.expect(200);
+    assert_eq!(set["tags"], json!({"team": "a"}));
+    assert_eq!(send("PATCH", &one, r#"{"name":"x"}"#).await.expect(200)["tags"], json!({"team": "a"}));
+    assert_eq!(send("PATCH", &one, r#"{"tags":null}"#).await.expect(200)["tags"], json!({}));
+    send("POST", "/api/virtual-keys", r#"{"name":"k","tags":null}"#).await.expect(201);
+}
