@@ -39,7 +39,7 @@ pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
 pub use provider_keys::{
     ProviderKey, provider_key_delete, provider_key_find, provider_key_insert, provider_key_update,
-    provider_keys_deactivate,
+    provider_keys_delete,
 };
 pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
@@ -48,7 +48,7 @@ pub use usage::SpendRow;
 pub use usage_reports::{Group, GroupKey, MAX_GROUPS, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
-    users_deactivate,
+    users_delete,
 };
 pub use virtual_keys::{
     VirtualKey, virtual_key_find, virtual_key_insert, virtual_key_secret_insert, virtual_key_secrets_retire,
