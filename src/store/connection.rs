@@ -10,8 +10,8 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
 use super::{StoreError, open};
@@ -58,6 +58,7 @@ pub struct StatementCounts {
 pub struct Store {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    reports: DatabaseConnection,
     reads: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
     /// SQLite's file.
@@ -91,16 +92,37 @@ impl Store {
     /// [`Store::open`] with other timeouts and pools.
     pub async fn open_with(url: &str, options: Options) -> Result<Self, StoreError> {
         let opened = ready(url, options).await?;
-        let (mut writer, mut reader) = (opened.writer, opened.reader);
+        let (mut writer, mut reader, mut reports) = (opened.writer, opened.reader, opened.reports);
         let (reads, writes) = (Arc::default(), Arc::default());
         count_statements(&mut reader, &reads);
+        count_statements(&mut reports, &reads);
         count_statements(&mut writer, &writes);
-        Ok(Self { writer, reader, reads, writes, file: opened.file.map(PathBuf::into) })
+        Ok(Self { writer, reader, reports, reads, writes, file: opened.file.map(PathBuf::into) })
     }
 
     /// For reads that need not be in a transaction with a write.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// For reads that may take long. They have few connections of their own, so that however many there are, the others
+    /// go on.
+    pub(super) fn reports(&self) -> &Reader {
+        &self.reports
+    }
+
+    /// Begins a transaction in which several long reads see one moment; dropping it ends it.
+    pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
+        // SQLite's deferred transactions are of this kind by themselves.
+        let options = match self.reports.get_database_backend() {
+            DbBackend::Postgres => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            },
+            _ => TransactionOptions::default(),
+        };
+        Ok(self.reports.begin_with_options(options).await?)
     }
 
     /// Runs `work` in one writing transaction: committed when it succeeds, rolled back when it fails or is dropped. On
@@ -154,6 +176,7 @@ impl Store {
     pub async fn close(self) -> Result<(), StoreError> {
         // The writer last: SQLite's last connection moves the write-ahead log into the file, which a reader may not.
         self.reader.close().await?;
+        self.reports.close().await?;
         Ok(self.writer.close().await?)
     }
 }

@@ -45,7 +45,9 @@ pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
 pub use usage::SpendRow;
-pub use usage_reports::{Group, GroupKey, MAX_GROUPS, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow};
+pub use usage_reports::{
+    Group, GroupKey, MAX_GROUPS, Spend, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow,
+};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
     users_delete,

@@ -4,6 +4,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use migration::{Migrator, MigratorTrait};
@@ -30,11 +31,22 @@ const WAL_KEPT_BYTES: &str = "67108864";
 const MIGRATION_LOCK: i64 = 0x4b53_6d69_6772_6174;
 /// Nothing that a gateway asks takes longer; a statement that does must not hold a connection for ever.
 const POSTGRES_STATEMENT_SECONDS: u64 = 60;
+/// Whoever asked for a report waits no longer.
+const POSTGRES_REPORT_SECONDS: u64 = 20;
+
+/// Reports at the same time; others wait. They have connections of their own, because SQLite goes on with a statement that
+/// nobody waits for any more: those that serve the data plane must not be among them.
+const REPORTS: u32 = 2;
+/// How long a report waits for a connection: longer than whoever asked for it.
+const REPORT_WAIT: Duration = Duration::from_secs(60);
+/// How long a connection for reports is kept when there are none.
+const REPORT_IDLE: Duration = Duration::from_secs(300);
 
 /// Connections, not yet counted.
 pub(super) struct Opened {
     pub(super) writer: DatabaseConnection,
     pub(super) reader: DatabaseConnection,
+    pub(super) reports: DatabaseConnection,
     pub(super) file: Option<PathBuf>,
 }
 
@@ -67,7 +79,12 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     let writer = pool().max_connections(1).connect_with(writing).await.map_err(refused)?;
     let readers = options.sqlite_readers.max(1);
     let reading = base.pragma("query_only", "ON");
-    let reader = pool().max_connections(readers).connect_with(reading).await.map_err(refused)?;
+    let reader = pool().max_connections(readers).connect_with(reading.clone()).await.map_err(refused)?;
+    let reports = SqlitePoolOptions::new()
+        .max_connections(REPORTS)
+        .acquire_timeout(REPORT_WAIT)
+        .idle_timeout(REPORT_IDLE)
+        .connect_lazy_with(reading);
     let (journal, version): (String, String) =
         sqlx::query_as("SELECT (SELECT journal_mode FROM pragma_journal_mode), sqlite_version()")
             .fetch_one(&writer)
@@ -83,6 +100,7 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     Ok(Opened {
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        reports: SqlxSqliteConnector::from_sqlx_sqlite_pool(reports),
         file: Some(file),
     })
 }
@@ -170,20 +188,25 @@ async fn postgres(url: &str, options: Options) -> Result<Opened, StoreError> {
         .application_name("keystile")
         .disable_statement_logging();
     let lock = options.busy_timeout.as_millis();
-    let settings =
-        format!("SET lock_timeout = {lock}; SET statement_timeout = '{POSTGRES_STATEMENT_SECONDS}s'");
-    let pool = PgPoolOptions::new()
-        .max_connections(options.postgres_pool.max(2))
-        .acquire_timeout(options.busy_timeout)
-        .after_connect(move |connection, _| {
+    let pool = |connections: u32, statement_seconds: u64| {
+        let settings = format!("SET lock_timeout = {lock}; SET statement_timeout = '{statement_seconds}s'");
+        PgPoolOptions::new().max_connections(connections).after_connect(move |connection, _| {
             let settings = sqlx::AssertSqlSafe(settings.clone());
             Box::pin(async move { connection.execute(settings).await.map(drop) })
         })
+    };
+    let reports = pool(REPORTS, POSTGRES_REPORT_SECONDS)
+        .acquire_timeout(REPORT_WAIT)
+        .idle_timeout(REPORT_IDLE)
+        .connect_lazy_with(parsed.clone());
+    let pool = pool(options.postgres_pool.max(2), POSTGRES_STATEMENT_SECONDS)
+        .acquire_timeout(options.busy_timeout)
         .connect_with(parsed)
         .await
         .map_err(|error| postgres_refusal(&error))?;
     let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-    Ok(Opened { writer: pool.clone(), reader: pool, file: None })
+    let reports = SqlxPostgresConnector::from_sqlx_postgres_pool(reports);
+    Ok(Opened { writer: pool.clone(), reader: pool, reports, file: None })
 }
 
 fn postgres_refusal(error: &sqlx::Error) -> StoreError {

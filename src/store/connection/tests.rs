@@ -107,6 +107,21 @@ async fn a_transaction_can_cross_threads() {
 }
 
 #[tokio::test]
+async fn reports_that_hang_hold_up_reports_only() {
+    let db = testing::store().await;
+    let (first, _second) = (db.snapshot().await.expect("one"), db.snapshot().await.expect("two"));
+    let third = tokio::time::timeout(Duration::from_millis(100), db.snapshot()).await;
+    assert!(third.is_err(), "a third one waits");
+    assert_eq!(tenant::Entity::find().count(&first).await.expect("read"), 0);
+    add_tenant(&db).await.expect("written");
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("readers go on"), 1);
+    assert_eq!(tenant::Entity::find().count(&first).await.expect("read"), 0, "one moment");
+    drop(first);
+    let third = db.snapshot().await.expect("its turn");
+    assert!(tenant::Entity::insert(testing::tenant(TenantId::generate())).exec(&third).await.is_err());
+}
+
+#[tokio::test]
 async fn statements_are_counted_and_health_checks_are_not() {
     let db = testing::store().await;
     assert_eq!(db.statements(), StatementCounts::default(), "opening does not count");
