@@ -36,11 +36,27 @@ pub struct Options {
     pub sqlite_readers: u32,
     /// Connections to Postgres.
     pub postgres_pool: u32,
+    /// What to do with a schema that is not up to date.
+    pub schema: Schema,
+}
+
+/// What to do with a schema that is not up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Bring it up to date: the gateway's own start.
+    Migrate,
+    /// Refuse it and write nothing: commands beside a gateway, which may still be the old one.
+    Require,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), sqlite_readers: 4, postgres_pool: 16 }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            sqlite_readers: 4,
+            postgres_pool: 16,
+            schema: Schema::Migrate,
+        }
     }
 }
 
@@ -65,13 +81,16 @@ pub struct Store {
     file: Option<Arc<Path>>,
 }
 
-/// Connects and migrates. Of several processes that make the same SQLite file at once, those that find it locked try
+/// Connects, and migrates or looks whether that is needed. Of several processes that make the same SQLite file at once, those that find it locked try
 /// again for as long as a statement would wait: the switch to the write-ahead log itself heeds no busy timeout.
 async fn ready(url: &str, options: Options) -> Result<open::Opened, StoreError> {
     let deadline = Instant::now() + options.busy_timeout;
     loop {
         let opened = match open::connect(url, options).await {
-            Ok(opened) => open::migrate(&opened.writer).await.map(|()| opened),
+            Ok(opened) => match options.schema {
+                Schema::Migrate => open::migrate(&opened.writer).await.map(|()| opened),
+                Schema::Require => open::require_current(&opened.reader).await.map(|()| opened),
+            },
             Err(error) => Err(error),
         };
         match opened {
@@ -179,11 +198,6 @@ impl Store {
         self.reports.close().await?;
         Ok(self.writer.close().await?)
     }
-}
-
-/// The URL of the SQLite database at `path`.
-pub fn sqlite_url(path: &Path) -> String {
-    format!("sqlite:{}", path.to_string_lossy().replace('%', "%25").replace('?', "%3f"))
 }
 
 pub(super) fn immediate() -> TransactionOptions {

@@ -27,11 +27,14 @@ mod virtual_keys;
 #[cfg(test)]
 pub(crate) mod testing;
 
+/// How a SQLite file is written as a URL, for whoever opens one.
+pub use crate::domain::sqlite_url;
+
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use columns::StoredLimits;
-pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
+pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use error::{OpenError, StoreError};
 pub use house_secrets::SealedText;
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};

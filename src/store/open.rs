@@ -22,6 +22,7 @@ use super::{
     OpenError, StoreError,
     connection::{Options, immediate},
 };
+use crate::domain::sqlite_file;
 
 /// Before it, two connections at the wrong moment could corrupt the write-ahead log.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
@@ -63,7 +64,7 @@ pub(super) async fn connect(url: &str, options: Options) -> Result<Opened, Store
 }
 
 async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
-    let file = sqlite_file(url)?;
+    let file = sqlite_file(url).map_err(OpenError::SqliteUrl)?;
     make_private(&file).await?;
     let base = SqliteConnectOptions::new()
         .filename(&file)
@@ -103,30 +104,6 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
         reports: SqlxSqliteConnector::from_sqlx_sqlite_pool(reports),
         file: Some(file),
     })
-}
-
-/// The file that a `sqlite:` URL names.
-fn sqlite_file(url: &str) -> Result<PathBuf, OpenError> {
-    let path = url.strip_prefix("sqlite:").unwrap_or(url);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let (path, parameters) = path.split_once('?').unwrap_or((path, ""));
-    if path == ":memory:" || parameters.contains("mode=memory") {
-        return Err(OpenError::Url(
-            "a database in memory would forget all spend at the end; name a file, such as `sqlite:/tmp/keystile.db`",
-        ));
-    }
-    if path.is_empty() {
-        return Err(OpenError::Url("it names no file; write `sqlite:path/to/keystile.db`"));
-    }
-    if !matches!(parameters, "" | "mode=rwc") {
-        return Err(OpenError::Url(
-            "what follows the `?` is not supported; a `?` in the file's name is written `%3f`",
-        ));
-    }
-    // sqlx resolves the percent signs.
-    SqliteConnectOptions::from_str(&format!("sqlite:{path}"))
-        .map(|options| options.get_filename().to_owned())
-        .map_err(|_| OpenError::Url("the file's name is not UTF-8 after its `%` escapes"))
 }
 
 /// Makes a missing file that only its owner may read; SQLite gives its log the same mode.
@@ -239,6 +216,14 @@ pub(super) async fn migrate(writer: &DatabaseConnection) -> Result<(), StoreErro
         Migrator::up(&tx, None).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// Refuses a schema that is not up to date.
+pub(super) async fn require_current(reader: &DatabaseConnection) -> Result<(), StoreError> {
+    match pending(reader).await? {
+        0 => Ok(()),
+        pending => Err(OpenError::SchemaTooOld { pending }.into()),
+    }
 }
 
 /// How many steps are not applied yet.
