@@ -63,6 +63,7 @@ impl AdminError {
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
                 ControlError::NoSession => (S::UNAUTHORIZED, "unauthorized"),
                 ControlError::Throttled { .. } => (S::TOO_MANY_REQUESTS, "too_many_attempts"),
+                ControlError::ReportTooLong => (S::SERVICE_UNAVAILABLE, "report_too_long"),
                 ControlError::Password(error) => match error {
                     PasswordError::TooShort | PasswordError::TooLong | PasswordError::Weak { .. } => {
                         (S::BAD_REQUEST, "invalid_password")
@@ -114,6 +115,7 @@ impl IntoResponse for AdminError {
         let wait = match &self {
             Self::Control(ControlError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             Self::Control(ControlError::Password(PasswordError::Busy)) => Some(1),
+            Self::Control(ControlError::ReportTooLong) => Some(15),
             _ => None,
         };
         if let Some(seconds) = wait {

@@ -5,7 +5,7 @@ use std::{fmt::Write, net::SocketAddr, path::Path};
 
 use super::StartError;
 use crate::{
-    config::EgressAllow,
+    config::{EgressAllow, reachable},
     control::{
         Control, MadeKey, NewPrice, NewPrices, NewProviderKey, NewUser, NewVirtualKey, Patch, SecretInput,
         UserChange,
@@ -49,7 +49,9 @@ pub(super) async fn furnish(
     admin_address: SocketAddr,
 ) -> Result<DemoAccess, StartError> {
     let actor = Actor::System;
-    for old in control.provider_keys(&actor, None).await? {
+    // Only what the demo itself could have made is replaced: in the default tenant.
+    let tenant = control.ensure_default_tenant().await?.to_string();
+    for old in control.provider_keys(&actor, Some(&tenant)).await? {
         if old.provider.as_str() == PROVIDER {
             control.provider_key_delete(&actor, &old.id.to_string()).await?;
         }
@@ -77,7 +79,7 @@ pub(super) async fn furnish(
 
     let mut page = Page::first(500);
     loop {
-        let keys = control.virtual_keys(&actor, None, &page).await?;
+        let keys = control.virtual_keys(&actor, Some(&tenant), &page).await?;
         for old in keys.items.iter().filter(|key| key.name == KEY_NAME) {
             control.virtual_key_delete(&actor, &old.id.to_string()).await?;
         }
@@ -140,12 +142,25 @@ fn shown_once(made: MadeKey) -> String {
     made.plaintext.map(|key| key.expose_secret().to_owned()).unwrap_or_default()
 }
 
+/// A word as a shell takes it.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':');
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 impl DemoAccess {
     /// What is printed: lines that work as they stand.
     pub fn introduction(&self, data_dir: &Path) -> String {
-        let Self { address, admin_address, key, admin_password } = self;
+        let Self { key, admin_password, .. } = self;
         let model = format!("demo/{CHAT_MODEL}");
-        let directory = data_dir.display();
+        let directory = shell(&data_dir.display().to_string());
+        let (base, admin) = (reachable(self.address), reachable(self.admin_address));
+        let (base, admin) = (format!("http://{base}/v1"), format!("http://{admin}"));
+        let (chat, login) =
+            (shell(&format!("{base}/chat/completions")), shell(&format!("{admin}/api/auth/login")));
         let mut text = String::new();
         let _ = write!(
             text,
@@ -154,32 +169,76 @@ Keystile is up, with a built-in provider that answers offline.
 
 Ask it, streamed:
 
-  curl -N http://{address}/v1/chat/completions \
-    -H "Authorization: Bearer {key}" \
-    -H "Content-Type: application/json" \
-    -d '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"What is a virtual key?"}}]}}'
+curl -N {chat} \
+  -H "Authorization: Bearer {key}" \
+  -H "Content-Type: application/json" \
+  -d '{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"What is a virtual key?"}}]}}'
 
 The same in one piece: leave out `"stream":true,`.
 
 Or with the OpenAI SDK for Python (pip install openai):
 
-  from openai import OpenAI
-  client = OpenAI(base_url="http://{address}/v1", api_key="{key}")
-  messages = [{{"role": "user", "content": "What is a virtual key?"}}]
-  print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)
-  for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
-      print(chunk.choices[0].delta.content or "", end="", flush=True)
+from openai import OpenAI
+client = OpenAI(base_url="{base}", api_key="{key}")
+messages = [{{"role": "user", "content": "What is a virtual key?"}}]
+print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)
+for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
 
 See what it cost:
 
-  keystile spend --data-dir {directory}          (from a checkout: cargo run --release -- spend --data-dir {directory})
+keystile spend --data-dir {directory}
 
-Administer it at http://{admin_address} as {DEMO_ADMIN}, password {admin_password} (new at each start):
+The same from a checkout:
 
-  curl http://{admin_address}/api/auth/login -H "Content-Type: application/json" \
-    -d '{{"email":"{DEMO_ADMIN}","password":"{admin_password}"}}'
+cargo run --release -- spend --data-dir {directory}
+
+Administer it at {admin} as {DEMO_ADMIN}, password {admin_password} (new at each start):
+
+curl {login} \
+  -H "Content-Type: application/json" \
+  -d '{{"email":"{DEMO_ADMIN}","password":"{admin_password}"}}'
 "#
         );
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(address: &str, data_dir: &str) -> String {
+        let access = DemoAccess {
+            address: address.parse().expect("an address"),
+            admin_address: "0.0.0.0:8081".parse().expect("an address"),
+            key: "ks_x".into(),
+            admin_password: "secret".into(),
+        };
+        access.introduction(Path::new(data_dir))
+    }
+
+    #[test]
+    fn commands_stand_alone_on_their_lines() {
+        let text = told("127.0.0.1:8080", "data/demo");
+        for line in [
+            "keystile spend --data-dir data/demo",
+            "cargo run --release -- spend --data-dir data/demo",
+            "from openai import OpenAI",
+            r#"client = OpenAI(base_url="http://127.0.0.1:8080/v1", api_key="ks_x")"#,
+            r"curl -N http://127.0.0.1:8080/v1/chat/completions \",
+            r"curl http://127.0.0.1:8081/api/auth/login \",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_can_be_called_and_paths_pasted() {
+        let text = told("[::]:8080", "my data/o'clock");
+        assert!(text.contains("curl -N 'http://[::1]:8080/v1/chat/completions' "), "{text}");
+        assert!(text.contains(r#"base_url="http://[::1]:8080/v1""#), "{text}");
+        assert!(text.contains(r"spend --data-dir 'my data/o'\''clock'"), "{text}");
+        assert!(!text.contains("0.0.0.0"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     control::{AuditKey, Control, Notify, Parts, Settings},
     domain::{Clock, EgressPolicy},
     ledger::Accounts,
-    store::{Store, sqlite_url},
+    store::{Options, Schema, Store},
     vault::{
         Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
         create_key_file, load_key_file,
@@ -20,7 +20,8 @@ use crate::{
 /// The master key's file in the data directory.
 const KEY_FILE: &str = "master.key";
 
-/// What to do when no master key is given.
+/// What to do when no master key is given. Whoever may make one is the gateway itself, which also brings the schema up to
+/// date; the others refuse one that is not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum MasterKeys {
     /// On a new local database, make one.
@@ -54,10 +55,11 @@ impl Foundation {
     /// When the database or any sealed row in it cannot be opened.
     pub async fn open(config: &Config, clock: &Clock, missing: MasterKeys) -> Result<Self, StartError> {
         let mut facts = Vec::new();
-        let store = match &config.database_url {
-            Some(url) => Store::open(&url.0).await?,
-            None => Store::open(&sqlite_url(&config.server.data_dir.join("keystile.db"))).await?,
+        let schema = match missing {
+            MasterKeys::MadeWhenMissing => Schema::Migrate,
+            MasterKeys::MustExist => Schema::Require,
         };
+        let store = Store::open_with(&config.database().0, Options { schema, ..Options::default() }).await?;
         match config.database_file() {
             Some(file) => facts.push(format!("database: SQLite at {}", file.display())),
             None => facts.push("database: Postgres".into()),

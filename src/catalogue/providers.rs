@@ -99,14 +99,13 @@ impl Default for InputBounds {
 
 impl Provider {
     /// The same provider at another address: a regional endpoint or a proxy. The address may come with or without the
-    /// path version (`/v1`) that the provider's own has, and with or without a trailing slash.
+    /// path version (`/v1`), whether the provider's own has one or not, and with or without a trailing slash.
     #[must_use]
     pub fn at(&self, base_url: &str) -> Self {
-        let mut base_url = base_url.trim_end_matches('/').to_owned();
-        if self.base_url.ends_with("/v1") && !base_url.ends_with("/v1") {
-            base_url.push_str("/v1");
-        }
-        Self { base_url, ..self.clone() }
+        let given = base_url.trim_end_matches('/');
+        let bare = given.strip_suffix("/v1").unwrap_or(given).trim_end_matches('/');
+        let version = if self.base_url.ends_with("/v1") { "/v1" } else { "" };
+        Self { base_url: format!("{bare}{version}"), ..self.clone() }
     }
 }
 
@@ -292,7 +291,10 @@ mod tests {
             assert_eq!(openai.at(given).base_url, "https://eu.example/v1", "{given}");
         }
         let perplexity = providers.get(&slug("perplexity")).expect("known");
-        assert_eq!(perplexity.at("https://eu.example/").base_url, "https://eu.example");
+        for given in ["https://eu.example/", "https://eu.example/v1", "https://eu.example/v1/"] {
+            assert_eq!(perplexity.at(given).base_url, "https://eu.example", "{given}");
+        }
+        assert_eq!(perplexity.at("https://eu.example/pplx/v1").base_url, "https://eu.example/pplx");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{Shared, open, secret};
+use super::{Shared, open, output, secret};
 use crate::{
     config::{Config, environment},
     control::{NewUser, SecretInput},
@@ -42,7 +42,7 @@ impl Admin {
         let asked =
             NewUser { email, password: SecretInput::new(password.to_string()), role, tenant_id: tenant };
         let user = open::control(shared).await?.user_create(&Actor::Cli, asked, None).await?;
-        println!("{}", user.id);
+        output::line(user.id)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,7 +10,7 @@ use super::{
     output::{self, Table, or_dash},
 };
 use crate::{
-    control::AuditView,
+    control::{AuditView, Control},
     domain::Actor,
     store::{AuditFilter, Page},
 };
@@ -80,14 +80,29 @@ impl List {
 
     async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
         let filter = self.filter()?;
-        let page = Page::parse(Some(self.limit), None).context("`--limit` must be at least 1")?;
-        let found = open::control(shared).await?.audit_entries(&Actor::Cli, &filter, &page).await?;
+        anyhow::ensure!(self.limit > 0, "`--limit` must be at least 1");
+        let entries = newest(&open::control(shared).await?, &filter, self.limit).await?;
         if self.json {
-            output::json(&found.items)?
+            output::json(&entries)?
         } else {
-            table(&found.items).print()?
+            table(&entries).print()?
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The newest `limit` entries, in as many pages as they take.
+async fn newest(control: &Control, filter: &AuditFilter, limit: u64) -> anyhow::Result<Vec<AuditView>> {
+    let (mut entries, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let left = limit - entries.len() as u64;
+        let page = Page::parse(Some(left), cursor.as_deref()).context("a page cannot be asked for")?;
+        let mut found = control.audit_entries(&Actor::Cli, filter, &page).await?;
+        entries.append(&mut found.items);
+        if found.next_cursor.is_none() || entries.len() as u64 >= limit {
+            return Ok(entries);
+        }
+        cursor = found.next_cursor;
     }
 }
 
@@ -101,10 +116,14 @@ async fn verify(shared: &Shared, expected: Option<&str>) -> anyhow::Result<ExitC
     };
     let verdict = open::control(shared).await?.audit_verify(expected).await?;
     if let Some(bad) = verdict.first_bad {
-        println!("broken at entry {}: {}", bad.seq, bad.why);
+        // The exit code says it too, also when nobody reads.
+        output::line(format_args!("broken at entry {}: {}", bad.seq, bad.why)).ok();
         return Ok(ExitCode::FAILURE);
     }
-    println!("{} entries hold; head {}:{}", verdict.good, verdict.head_seq, verdict.head_mac);
+    output::line(format_args!(
+        "{} entries hold; head {}:{}",
+        verdict.good, verdict.head_seq, verdict.head_mac
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,7 +18,7 @@ use crate::{
 pub(super) enum Keys {
     /// List them with their limits and what is spent.
     List {
-        /// Of which tenant; `default` when left out.
+        /// Of which tenant; all tenants' when left out.
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
         /// As JSON.
@@ -115,11 +115,11 @@ impl Keys {
                     expires_in_days: create.expires_in,
                     ..NewVirtualKey::default()
                 };
-                print_once(control.virtual_key_create(&Actor::Cli, asked, None).await?);
+                print_once(control.virtual_key_create(&Actor::Cli, asked, None).await?)?;
             }
             Self::Rotate { id, grace } => {
                 let asked = RotateKey { grace_seconds: grace };
-                print_once(control.virtual_key_rotate(&Actor::Cli, &id, asked).await?);
+                print_once(control.virtual_key_rotate(&Actor::Cli, &id, asked).await?)?;
             }
             Self::Revoke { id } => {
                 control.virtual_key_revoke(&Actor::Cli, &id).await?;
@@ -143,16 +143,18 @@ async fn all(control: &Control, tenant: Option<&str>) -> anyhow::Result<Vec<Virt
 }
 
 #[expect(clippy::disallowed_methods, reason = "a new key is printed once, for whoever made it")]
-fn print_once(made: MadeKey) {
-    eprintln!("{} (the key is shown this once)", made.view.id);
-    if let Some(key) = made.plaintext {
-        println!("{}", key.expose_secret());
+fn print_once(made: MadeKey) -> anyhow::Result<()> {
+    output::note(format_args!("{} (the key is shown this once)", made.view.id));
+    match made.plaintext {
+        Some(key) => output::line(key.expose_secret()),
+        None => Ok(()),
     }
 }
 
 fn table(keys: &[VirtualKeyView]) -> Table {
     let mut table = Table::new([
         "ID",
+        "TENANT",
         "NAME",
         "STATE",
         "CAP µUSD",
@@ -166,6 +168,7 @@ fn table(keys: &[VirtualKeyView]) -> Table {
         let limits = &key.limits;
         table.row([
             key.id.to_string(),
+            key.tenant_id.to_string(),
             key.name.clone(),
             format!("{:?}", key.state).to_lowercase(),
             or_dash(limits.spend_cap_micro_usd),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::output;
 use crate::vault::KeyRing;
 
 #[derive(Subcommand)]
@@ -15,8 +16,8 @@ pub(super) enum MasterKey {
 impl MasterKey {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let Self::Generate = self;
-        println!("{}", KeyRing::generate().0.as_str());
-        eprintln!("Keep a copy apart from the database: without this key no provider key opens.");
+        output::line(KeyRing::generate().0.as_str())?;
+        output::note("Keep a copy apart from the database: without this key no provider key opens.");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -99,7 +99,7 @@ enum Command {
 pub fn run() -> anyhow::Result<ExitCode> {
     let Cli { shared, command } = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve(serve) => serve.run(&shared).await,
             Command::Admin(admin) => admin.run(&shared).await,
@@ -112,5 +112,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::Audit(audit) => audit.run(&shared).await,
             Command::Events(events) => events.run(&shared).await,
         }
-    })
+    });
+    match done {
+        Err(error) if error.is::<output::Closed>() => Ok(ExitCode::SUCCESS),
+        done => done,
+    }
 }

@@ -1,15 +1,43 @@
 //! Tables for people, JSON for programs.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
 
 use serde::Serialize;
 
+/// Nobody reads standard output any more, as after `| head`. No failure: whoever it was has seen enough.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub(super) struct Closed;
+
+/// Writes `text` to standard output as it is.
+pub(super) fn text(text: &str) -> anyhow::Result<()> {
+    write(&mut io::stdout().lock(), text)
+}
+
+/// Writes a line to standard output.
+pub(super) fn line(text: impl Display) -> anyhow::Result<()> {
+    write(&mut io::stdout().lock(), &format!("{text}\n"))
+}
+
+/// Writes a line to standard error, for people; a closed one is nobody's loss.
+pub(super) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn write(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("standard output cannot be written")),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Prints `value` as JSON, one document.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    line(serde_json::to_string_pretty(value)?)
 }
 
 /// A table whose columns are as wide as their widest cell.
@@ -64,9 +92,9 @@ impl Table {
 
     /// Prints it; says so on standard error when there is nothing but a heading.
     pub(super) fn print(&self) -> anyhow::Result<()> {
-        io::stdout().lock().write_all(self.render().as_bytes())?;
+        text(&self.render())?;
         if self.rows.len() == 1 && io::stderr().is_terminal() {
-            eprintln!("(none)");
+            note("(none)");
         }
         Ok(())
     }
@@ -80,6 +108,25 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_gone_is_told_from_a_disk_that_is_full() {
+        struct Out(io::ErrorKind);
+
+        impl Write for Out {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        assert!(write(&mut Out(io::ErrorKind::BrokenPipe), "x").expect_err("closed").is::<Closed>());
+        assert!(!write(&mut Out(io::ErrorKind::StorageFull), "x").expect_err("full").is::<Closed>());
+        write(&mut Vec::new(), "x").expect("written");
+    }
 
     #[test]
     fn columns_line_up_and_control_characters_are_shown() {

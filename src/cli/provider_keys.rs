@@ -18,7 +18,7 @@ use crate::{
 pub(super) enum ProviderKeys {
     /// List them; values never appear.
     List {
-        /// Of which tenant; `default` when left out.
+        /// Of which tenant; all tenants' when left out.
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
         /// As JSON.
@@ -99,7 +99,7 @@ impl ProviderKeys {
                     tenant_id: create.tenant,
                     ..NewProviderKey::default()
                 };
-                println!("{}", control.provider_key_create(&Actor::Cli, asked, None).await?.id);
+                output::line(control.provider_key_create(&Actor::Cli, asked, None).await?.id)?;
             }
             Self::Update(update) => {
                 let asked = ProviderKeyChange {
@@ -121,11 +121,21 @@ impl ProviderKeys {
 }
 
 fn table(keys: &[ProviderKeyView]) -> Table {
-    let mut table =
-        Table::new(["ID", "PROVIDER", "NAME", "ACTIVE", "WEIGHT", "FINGERPRINT", "MASTER KEY", "BASE URL"]);
+    let mut table = Table::new([
+        "ID",
+        "TENANT",
+        "PROVIDER",
+        "NAME",
+        "ACTIVE",
+        "WEIGHT",
+        "FINGERPRINT",
+        "MASTER KEY",
+        "BASE URL",
+    ]);
     for key in keys {
         table.row([
             key.id.to_string(),
+            key.tenant_id.to_string(),
             key.provider.to_string(),
             key.key_name.clone(),
             key.is_active.to_string(),

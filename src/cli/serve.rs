@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use super::Shared;
+use super::{Shared, output};
 use crate::{
     app::{App, StartOptions},
-    config::{Config, Overrides, environment},
+    config::{Config, Environment, Overrides, environment, reachable},
     domain::Clock,
-    server::{Drained, ReloadSignals, StopSignals},
+    server::{Drained, ReloadSignals, StopSignals, harden},
     telemetry::logs,
 };
 
@@ -35,20 +35,29 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
-        let mut flags = Overrides {
-            listen: self.listen,
-            admin_listen: self.admin_listen,
-            drain_timeout: self.drain_timeout,
+    fn flags(&self, shared: &Shared) -> Overrides {
+        let flags = Overrides {
+            listen: self.listen.clone(),
+            admin_listen: self.admin_listen.clone(),
+            drain_timeout: self.drain_timeout.clone(),
             ..shared.overrides()
         };
-        if self.demo && flags.data_dir.is_none() {
-            flags.data_dir = Some(DEMO_DATA.into());
+        match &flags.data_dir {
+            None if self.demo => Overrides { data_dir: Some(DEMO_DATA.into()), ..flags },
+            _ => flags,
         }
-        let config = Config::load(&flags, &environment()?)?;
+    }
+
+    pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
+        let weak_spots = harden();
+        let flags = self.flags(shared);
+        let config = settings(&flags, &environment()?, self.demo)?;
         let options =
             StartOptions { clock: Clock::system(), demo: self.demo, metrics: crate::app::metrics() };
         logs::start(&config.telemetry, &options.metrics)?;
+        for (what, error) in weak_spots {
+            tracing::warn!(reason = %error, "{what}");
+        }
         let mut signals = StopSignals::install().context("signals cannot be handled")?;
         let mut reloads = ReloadSignals::install().context("signals cannot be handled")?;
         let (timeout, data_dir) = (config.server.drain_timeout, config.server.data_dir.clone());
@@ -57,16 +66,18 @@ impl Serve {
         for fact in &app.facts {
             tracing::info!("{fact}");
         }
-        tracing::info!(address = %app.address, "data plane: applications call http://{}/v1", app.address);
-        tracing::info!(address = %app.admin_address, "admin plane: http://{}", app.admin_address);
+        let (data, admin) = (reachable(app.address), reachable(app.admin_address));
+        tracing::info!(address = %app.address, "data plane: applications call http://{data}/v1");
+        tracing::info!(address = %app.admin_address, "admin plane: http://{admin}");
         if let Some(demo) = &app.demo {
-            println!("{}", demo.introduction(&data_dir));
+            // Nobody has to read it for the gateway to run.
+            output::line(demo.introduction(&data_dir)).ok();
         }
 
         loop {
             tokio::select! {
                 () = signals.next() => break,
-                () = reloads.next() => reload(&flags, &app).await,
+                () = reloads.next() => reload(&flags, self.demo, &app).await,
             }
         }
         tracing::info!(
@@ -86,10 +97,24 @@ impl Serve {
     }
 }
 
+/// The settings of a gateway. A demo has a database of its own: it deletes and makes keys and an owner, which nobody wants
+/// in a house that is lived in.
+fn settings(flags: &Overrides, environment: &Environment, demo: bool) -> anyhow::Result<Config> {
+    let config = Config::load(flags, environment)?;
+    config.check_for_serve()?;
+    anyhow::ensure!(
+        !demo || config.database_url.is_none(),
+        "`--demo` keeps its data in `{DEMO_DATA}` and does not touch the configured database; start without `--demo`, or unset `KEYSTILE_DATABASE_URL` (`database.url` in the file)"
+    );
+    Ok(config)
+}
+
 /// SIGHUP: the settings are read and checked again, and what lives in the database is taken over. An invalid
 /// configuration changes nothing. Addresses, keys and timeouts are those of the start.
-async fn reload(flags: &Overrides, app: &App) {
-    let checked = environment().and_then(|environment| Config::load(flags, &environment));
+async fn reload(flags: &Overrides, demo: bool, app: &App) {
+    let checked = environment()
+        .map_err(anyhow::Error::from)
+        .and_then(|environment| settings(flags, &environment, demo));
     if let Err(error) = checked {
         tracing::error!(reason = %error, "reload: the configuration is invalid, the old one stays in force");
         return;
@@ -101,5 +126,33 @@ async fn reload(flags: &Overrides, app: &App) {
         Err(error) => {
             tracing::error!(reason = %error, "reload: prices cannot be read, the old ones stay in force")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)], demo: bool) -> anyhow::Result<Config> {
+        settings(&Overrides::default(), &variables.iter().copied().collect(), demo)
+    }
+
+    #[test]
+    fn a_demo_does_not_touch_a_configured_database() {
+        for url in ["sqlite:/srv/keystile.db", "postgres://u:canary@h/d"] {
+            let refused = of(&[("KEYSTILE_DATABASE_URL", url)], true).expect_err("a demo").to_string();
+            assert!(refused.contains("KEYSTILE_DATABASE_URL") && !refused.contains("canary"), "{refused}");
+            of(&[("KEYSTILE_DATABASE_URL", url)], false).expect("a gateway");
+        }
+        of(&[], true).expect("a demo");
+    }
+
+    #[test]
+    fn an_admin_without_a_password_is_refused_and_a_password_alone_is_not() {
+        let refused = of(&[("KEYSTILE_ADMIN_EMAIL", "a@example.com")], false).expect_err("no password");
+        assert!(refused.to_string().contains("KEYSTILE_ADMIN_PASSWORD"), "{refused}");
+        let password = ("KEYSTILE_ADMIN_PASSWORD", "correct horse battery staple");
+        of(&[("KEYSTILE_ADMIN_EMAIL", "a@example.com"), password], false).expect("both");
+        of(&[password], false).expect("the password of `admin create`");
     }
 }

@@ -51,7 +51,7 @@ impl Spend {
         if self.json {
             output::json(&report)?;
         } else if self.csv {
-            print!("{}", report.to_csv());
+            output::text(&report.to_csv())?;
         } else {
             let mut table = Table::of(report.heading().iter().map(|name| name.to_uppercase()).collect());
             report.rows().for_each(|row| table.cells(row));
@@ -100,7 +100,7 @@ impl Usage {
         let cost = view.cost_micro_usd.map_or_else(|| "unknown".into(), |cost| cost.as_micro().to_string());
         lines.row(["total".into(), String::new(), or_dash(view.price_version), cost]);
         lines.print()?;
-        println!();
+        output::line("")?;
         let mut attempts = Table::new(["PROVIDER", "MODEL", "KEY", "STATUS", "OUTCOME", "MS"]);
         for attempt in view.attempts {
             attempts.row([

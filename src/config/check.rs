@@ -23,6 +23,19 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+impl Config {
+    /// Refuses what only the gateway itself cannot work with; other commands may.
+    pub fn check_for_serve(&self) -> Result<(), ConfigError> {
+        // Somebody expects to log in with that address; a start without it would leave them outside. A password alone
+        // is what `admin create` takes.
+        if self.admin.email.is_some() && self.admin.password.is_none() {
+            let problem = "`KEYSTILE_ADMIN_EMAIL` is given without `KEYSTILE_ADMIN_PASSWORD`; set both, or neither and make the first admin with `keystile admin create --email …`";
+            return Err(ConfigError::Contradiction { problem: problem.to_owned() });
+        }
+        Ok(())
+    }
+}
+
 /// Whether the second bind would fail. Port 0 is a different port each time.
 fn collide(left: SocketAddr, right: SocketAddr) -> bool {
     let same_host = left.ip() == right.ip() || left.ip().is_unspecified() || right.ip().is_unspecified();

@@ -264,6 +264,12 @@ mod tests {
         let config =
             load(&Overrides::default(), &[("KEYSTILE_DATABASE_URL", "sqlite:///x/y.db?mode=rwc")]).unwrap();
         assert_eq!(config.database_file(), Some(PathBuf::from("/x/y.db")));
+        let config = load(&Overrides::default(), &[("KEYSTILE_DATA_DIR", "/d?/50%25")]).unwrap();
+        assert_eq!(config.database_file(), Some(PathBuf::from("/d?/50%25/keystile.db")));
+        let config =
+            load(&Overrides::default(), &[("KEYSTILE_DATABASE_URL", "sqlite:////x/50%25.db")]).unwrap();
+        assert_eq!(config.database_file(), Some(PathBuf::from("//x/50%.db")));
+        assert!(problem(&[("KEYSTILE_DATABASE_URL", "sqlite:x.db?mode=ro")]).contains("not supported"));
         let config = load(&Overrides::default(), &[("KEYSTILE_DATABASE_URL", "postgres://h/d")]).unwrap();
         assert_eq!(config.database_file(), None);
         assert!(problem(&[("KEYSTILE_DATABASE_URL", "sqlite::memory:")]).contains("lose all spend"));

@@ -18,6 +18,7 @@ mod settings;
 mod table;
 mod value;
 
+pub use client::reachable;
 pub use env::{Environment, environment};
 pub use error::{ConfigError, Origin};
 pub use load::Overrides;

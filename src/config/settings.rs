@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
+use crate::domain::{sqlite_file, sqlite_url};
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -59,16 +61,15 @@ pub struct Config {
 impl Config {
     /// The database's URL: the one that was set, else `keystile.db` in the data directory.
     pub fn database(&self) -> DatabaseUrl {
-        self.database_url.clone().unwrap_or_else(|| {
-            SecretText::new(format!("sqlite:{}", self.server.data_dir.join("keystile.db").display()))
-        })
+        self.database_url
+            .clone()
+            .unwrap_or_else(|| SecretText::new(sqlite_url(&self.server.data_dir.join("keystile.db"))))
     }
 
     /// The SQLite database's file; `None` on Postgres.
     pub fn database_file(&self) -> Option<PathBuf> {
         let url = self.database();
-        let path = url.0.strip_prefix("sqlite:")?.trim_start_matches("//");
-        path.split('?').next().map(PathBuf::from)
+        url.0.starts_with("sqlite:").then(|| sqlite_file(&url.0).ok()).flatten()
     }
 }
 

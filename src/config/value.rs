@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 use zeroize::Zeroizing;
 
 use super::settings::{EgressAllow, JwtKey, LogFormat, SecretText};
+use crate::domain::sqlite_file;
 
 /// Spellings that stand in examples and are never a secret.
 const WEAK: [&str; 12] = [
@@ -141,11 +142,8 @@ pub(super) fn database_url(value: Value) -> Result<SecretText, String> {
             "is no database URL; write `sqlite:path` or `postgres://user:password@host/name`".to_owned()
         );
     }
-    if text.starts_with("sqlite:") && (text.contains(":memory:") || text.contains("mode=memory")) {
-        return Err("is a database in memory, which would lose all spend; name a file".to_owned());
-    }
-    if text.trim_start_matches("sqlite:").trim_start_matches('/').is_empty() {
-        return Err("names no file; write `sqlite:path`".to_owned());
+    if text.starts_with("sqlite:") {
+        sqlite_file(&text).map_err(|error| error.to_string())?;
     }
     Ok(text.into())
 }

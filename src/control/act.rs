@@ -66,7 +66,8 @@ impl Act<'_> {
                 Ok(tenant_find(&self.tx, self.scope(), tenant).await.or_missing("tenant")?.id)
             }
             None => match self.actor.bound_to() {
-                Some(own) => Ok(own),
+                // It may have been deleted since the session was looked at.
+                Some(own) => Ok(tenant_find(&self.tx, self.scope(), own).await.or_missing("tenant")?.id),
                 None => {
                     let default = tenant_find_named(&self.tx, DEFAULT_TENANT).await?;
                     Ok(default.ok_or(ControlError::NotFound("tenant"))?.id)

@@ -118,7 +118,7 @@ impl Control {
     ) -> Result<Paged<AliasView>, ControlError> {
         permit(actor, Permission::ManageKeys)?;
         let scope = self.scope(actor, tenant).await?;
-        Ok(self.store.aliases(scope, page).await?.map(AliasView::from))
+        Ok(self.store.aliases(scope, page).await.or_bad_cursor()?.map(AliasView::from))
     }
 
     /// One alias.

@@ -200,32 +200,54 @@ impl Control {
 
     /// Walks the chain from its first entry. `expected` is a head that was noted elsewhere.
     pub async fn audit_verify(&self, expected: Option<(i64, &str)>) -> Result<AuditVerdict, ControlError> {
-        let head = self.store.audit_head().await?;
         let mut good = ChainHead { seq: 0, mac: String::new() };
-        let mut first_bad = None;
-        'walk: loop {
+        let mut known = 0;
+        loop {
+            let bad = self.walk(&mut good, expected).await?;
+            // The head is read after the entries: entry and head are written together, so it is never behind them. It is
+            // beyond them while acts go on; then the walk goes on too.
+            let head = self.store.audit_head().await?;
+            if bad.is_none() && head.seq > good.seq && good.seq >= known {
+                known = head.seq;
+                continue;
+            }
+            let after = |why| Some(BadEntry { seq: good.seq + 1, why });
+            let first_bad = if bad.is_some() {
+                bad
+            } else if head.seq > good.seq {
+                after("it is missing: the chain's head is beyond it")
+            } else if head.seq < good.seq {
+                Some(BadEntry { seq: head.seq + 1, why: "the chain's head ends before it" })
+            } else if head.mac != good.mac {
+                Some(BadEntry { seq: good.seq, why: "its MAC is not the one that the chain's head has" })
+            } else if expected.is_some_and(|(seq, _)| seq > good.seq) {
+                after("it is missing: the expected head is beyond it")
+            } else {
+                None
+            };
+            let good = first_bad.as_ref().map_or(good.seq, |bad| good.seq.min(bad.seq - 1).max(0));
+            return Ok(AuditVerdict { good, head_seq: head.seq, head_mac: head.mac, first_bad });
+        }
+    }
+
+    /// Goes on from the last good entry to the end, or to the first bad one.
+    async fn walk(
+        &self,
+        good: &mut ChainHead,
+        expected: Option<(i64, &str)>,
+    ) -> Result<Option<BadEntry>, ControlError> {
+        loop {
             let batch = self.store.audit_entries_after(good.seq, BATCH).await?;
             if batch.is_empty() {
-                break;
+                return Ok(None);
             }
             for entry in batch {
-                if let Some(bad) = self.judge(&entry, &good, expected) {
-                    first_bad = Some(bad);
-                    break 'walk;
+                if let Some(bad) = self.judge(&entry, good, expected) {
+                    return Ok(Some(bad));
                 }
-                good = ChainHead { seq: entry.seq(), mac: entry.mac().to_owned() };
+                *good = ChainHead { seq: entry.seq(), mac: entry.mac().to_owned() };
             }
         }
-        let after = |why| Some(BadEntry { seq: good.seq + 1, why });
-        if first_bad.is_none() {
-            // Entries may have been added since the head was read; fewer there cannot be.
-            if head.seq > good.seq {
-                first_bad = after("it is missing: the chain's head is beyond it");
-            } else if expected.is_some_and(|(seq, _)| seq > good.seq) {
-                first_bad = after("it is missing: the expected head is beyond it");
-            }
-        }
-        Ok(AuditVerdict { good: good.seq, head_seq: head.seq, head_mac: head.mac, first_bad })
     }
 
     fn judge(&self, entry: &RawEntry, before: &ChainHead, expected: Option<(i64, &str)>) -> Option<BadEntry> {

@@ -1,8 +1,13 @@
 //! What names, lists and tags may look like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use super::ControlError;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor},
+};
+
+use super::{ControlError, Patch};
 use crate::domain::{ModelName, ModelPattern, NanoUsd};
 
 const MAX_NAME_CHARS: usize = 128;
@@ -58,6 +63,49 @@ pub(super) fn tags(tags: BTreeMap<String, String>) -> Result<BTreeMap<String, St
         }
     }
     Ok(tags)
+}
+
+/// Tags as they are sent. A name that stands twice is refused: which of its values counts would be a guess.
+struct SentTags(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for SentTags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = SentTags;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<SentTags, A::Error> {
+                let mut tags = BTreeMap::new();
+                while let Some((name, value)) = pairs.next_entry()? {
+                    if tags.insert(name, value).is_some() {
+                        return Err(A::Error::custom("`tags` has a name twice; keep one"));
+                    }
+                }
+                Ok(SentTags(tags))
+            }
+        }
+
+        deserializer.deserialize_map(Each)
+    }
+}
+
+/// Reads the tags of a create.
+pub(super) fn sent_tags<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    Ok(Option::<SentTags>::deserialize(deserializer)?.map(|tags| tags.0))
+}
+
+/// Reads the tags of a change.
+pub(super) fn changed_tags<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Patch<BTreeMap<String, String>>, D::Error> {
+    Ok(sent_tags(deserializer)?.map_or(Patch::Clear, Patch::Set))
 }
 
 /// The name of a tag.

@@ -39,6 +39,11 @@ pub enum ControlError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A report took too long.
+    #[error(
+        "the report was not ready within 15 seconds; narrow `from` and `to`, group by less, or try again later"
+    )]
+    ReportTooLong,
     /// A password could not be checked or is refused.
     #[error(transparent)]
     Password(#[from] PasswordError),

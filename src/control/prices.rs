@@ -114,7 +114,8 @@ impl Control {
         Ok(PricesView { prices })
     }
 
-    /// Sets prices; all or none. Requests that began before keep the price they began with.
+    /// Sets prices; all or none. Requests that began before keep the price they began with. Answers each as
+    /// [`Control::prices`] shows it once it is in force.
     pub async fn prices_set(&self, actor: &Actor, asked: NewPrices) -> Result<PricesView, ControlError> {
         permit(actor, Permission::ManageHouse)?;
         if asked.prices.is_empty() || asked.prices.len() > MAX_ENTRIES {
@@ -143,7 +144,9 @@ impl Control {
             .with("models", models.join(","));
         act.commit(event).await?;
         self.reload_prices().await?;
-        Ok(PricesView { prices: prices.into_iter().map(view_stored).collect() })
+        let book = self.catalogue.prices.load();
+        let set = prices.iter().filter_map(|price| book.price(&price.model, price.effective_from));
+        Ok(PricesView { prices: set.map(|price| view(&price)).collect() })
     }
 
     /// Reads the owners' prices and swaps the price book. To be called at start, and when another process changed them.
@@ -224,20 +227,5 @@ fn view(price: &ModelPrice) -> PriceView {
         max_output_tokens: price.max_output_tokens,
         effective_from: Some(price.effective_from).filter(|from| from.millis() != 0),
         version: price.version.to_string(),
-    }
-}
-
-fn view_stored(price: StoredPrice) -> PriceView {
-    PriceView {
-        model: price.model.to_string(),
-        input: price.input,
-        output: price.output,
-        cache_read: price.cache_read,
-        cache_write: price.cache_write,
-        cache_write_1h: price.cache_write_1h,
-        context_window: price.context_window,
-        max_output_tokens: price.max_output_tokens,
-        effective_from: Some(price.effective_from),
-        version: price.id.to_string(),
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const MAX_WEIGHT: i64 = 1_000_000;
+const DEFAULT_WEIGHT: u32 = 1;
 
 /// A provider key to be stored.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -48,7 +49,7 @@ pub struct NewProviderKey {
     pub tenant_id: Option<String>,
 }
 
-/// What is to change in a provider key: what is left out stays.
+/// What is to change in a provider key: what is left out stays, `null` goes back to what a create without it says.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderKeyChange {
@@ -68,12 +69,12 @@ pub struct ProviderKeyChange {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     pub models: Patch<Vec<String>>,
-    /// Share of the traffic.
-    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000)]
+    /// Share of the traffic; `null` is 1.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000)]
     #[serde(default)]
     pub weight: Patch<i64>,
-    /// May be used.
-    #[schema(value_type = bool)]
+    /// May be used; `null` is true.
+    #[schema(value_type = Option<bool>)]
     #[serde(default)]
     pub is_active: Patch<bool>,
 }
@@ -132,7 +133,7 @@ impl Control {
         let secret = checked_secret(asked.api_key, &place)?;
         let models =
             asked.models.map(|texts| self.upstream_models(&place.provider.slug, &texts)).transpose()?;
-        let weight = asked.weight.map_or(Ok(1), checked_weight)?;
+        let weight = asked.weight.map_or(Ok(DEFAULT_WEIGHT), checked_weight)?;
         let mut act = self.begin(actor, Permission::ManageKeys).await?;
         if let Some(made) = act.made_before(actor, idempotency).await? {
             drop(act);
@@ -207,12 +208,12 @@ impl Control {
             key.key_name = checks::name("key_name", &name)?;
             names.push("key_name");
         }
-        if let Some(weight) = asked.weight.not_null("weight")? {
-            key.weight = checked_weight(weight)?;
+        if !asked.weight.is_keep() {
+            asked.weight.apply(&mut key.weight, DEFAULT_WEIGHT, checked_weight)?;
             names.push("weight");
         }
-        if let Some(is_active) = asked.is_active.not_null("is_active")? {
-            key.is_active = is_active;
+        if !asked.is_active.is_keep() {
+            asked.is_active.apply(&mut key.is_active, true, Ok)?;
             names.push("is_active");
         }
         if !asked.models.is_keep() {

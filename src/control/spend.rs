@@ -1,6 +1,6 @@
 //! Usage and spend, read from one ledger: rows, how one cost came about, sums by group.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -13,8 +13,11 @@ use super::{
 };
 use crate::{
     domain::{Actor, AttemptRecord, CostLine, NanoUsd, Permission, RequestId, Timestamp, TokenClass},
-    store::{MAX_GROUPS, Page, Paged, Sums, UsageFilter, UsageRow},
+    store::{MAX_GROUPS, Page, Paged, Spend, UsageFilter, UsageRow},
 };
+
+/// How long a report may take, its wait for others included.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Which usage rows are asked for, as texts; `null` members do not filter.
 #[derive(Clone, Debug, Default)]
@@ -206,7 +209,8 @@ impl Control {
         permit(actor, Permission::ReadSpend)?;
         let scope = self.scope(actor, query.tenant_id.as_deref()).await?;
         let filter = self.filter(actor, query).await?;
-        Ok(self.store.usage_rows(scope, &filter, page).await.or_bad_cursor()?.map(UsageView::from))
+        let rows = report(self.store.usage_rows(scope, &filter, page)).await?;
+        Ok(rows.or_bad_cursor()?.map(UsageView::from))
     }
 
     /// How the cost of one request came about.
@@ -229,7 +233,7 @@ impl Control {
         let keys = group_keys(query.group_by.as_deref())?;
         let scope = self.scope(actor, query.rows.tenant_id.as_deref()).await?;
         let filter = self.filter(actor, &query.rows).await?;
-        let groups = self.store.spend(scope, &filter, &keys).await?;
+        let Spend { groups, total } = report(self.store.spend(scope, &filter, &keys)).await??;
         if groups.len() > MAX_GROUPS {
             return Err(ControlError::invalid(
                 "too_many_groups",
@@ -237,10 +241,6 @@ impl Control {
                     "the report has more than {MAX_GROUPS} rows; narrow `from` and `to` or group by less"
                 ),
             ));
-        }
-        let mut total = Sums::default();
-        for group in &groups {
-            total.add(&group.sums);
         }
         Ok(SpendReport { keys, groups, total })
     }
@@ -270,6 +270,12 @@ impl Control {
             provider: query.provider.clone(),
         })
     }
+}
+
+/// Ends a report that takes too long. Whoever asked is told; what the database still does for it, it does on connections
+/// that nobody else waits for.
+async fn report<T>(asked: impl Future<Output = T>) -> Result<T, ControlError> {
+    tokio::time::timeout(REPORT_TIMEOUT, asked).await.map_err(|_| ControlError::ReportTooLong)
 }
 
 /// Takes a page out of texts.

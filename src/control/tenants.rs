@@ -13,8 +13,9 @@ use super::{
 use crate::{
     domain::{Actor, AuditAction, Permission, TenantId, Timestamp},
     store::{
-        Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_deactivate, tenant_delete, tenant_find,
-        tenant_find_named, tenant_insert, tenant_update, users_deactivate, virtual_keys_revoke,
+        Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_delete, tenant_delete, tenant_find,
+        tenant_find_named, tenant_insert, tenant_update, user_count_active_owners, users_delete,
+        virtual_keys_revoke,
     },
 };
 
@@ -98,7 +99,7 @@ impl Control {
     /// Tenants that the actor may see, oldest first.
     pub async fn tenants(&self, actor: &Actor, page: &Page) -> Result<Paged<TenantView>, ControlError> {
         permit(actor, Permission::ManageKeys)?;
-        let found = self.store.tenants(scope_of(actor), page).await?;
+        let found = self.store.tenants(scope_of(actor), page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
         for tenant in found.items {
             items.push(self.view_tenant(tenant).await?);
@@ -143,8 +144,8 @@ impl Control {
         self.view_tenant(tenant).await
     }
 
-    /// Deletes a tenant: its keys are revoked, its provider keys taken out of use, its users locked out. Its usage and
-    /// its audit entries stay.
+    /// Deletes a tenant: its keys are revoked, its provider keys and its users removed. Its usage and its audit entries
+    /// stay.
     pub async fn tenant_delete(&self, actor: &Actor, id: &str) -> Result<(), ControlError> {
         let mut act = self.begin(actor, Permission::ManageHouse).await?;
         let id: TenantId = id.parse().map_err(|_| ControlError::NotFound("tenant"))?;
@@ -152,9 +153,20 @@ impl Control {
         if tenant.name == DEFAULT_TENANT {
             return Err(ControlError::Conflict("the tenant `default` cannot be deleted".into()));
         }
+        if matches!(actor, Actor::User { tenant, .. } if *tenant == id) {
+            return Err(ControlError::Forbidden(
+                "nobody deletes the tenant they are in; ask an owner of another tenant",
+            ));
+        }
+        let owners = user_count_active_owners(act.tx()).await?;
         virtual_keys_revoke(act.tx(), id, act.at()).await?;
-        provider_keys_deactivate(act.tx(), id, act.at()).await?;
-        users_deactivate(act.tx(), id, act.at()).await?;
+        provider_keys_delete(act.tx(), id).await?;
+        users_delete(act.tx(), id).await?;
+        if owners > 0 && user_count_active_owners(act.tx()).await? == 0 {
+            return Err(ControlError::Conflict(
+                "the last active owner is in this tenant; make another one elsewhere first".into(),
+            ));
+        }
         tenant_delete(act.tx(), id, act.at()).await?;
         act.changed(Some(id), "tenant");
         let event = act.event(AuditAction::TenantDeleted, Some(id), id);

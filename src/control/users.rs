@@ -1,5 +1,8 @@
 //! People who administer. Nobody edits their own role, nobody gives more than they have, and there is always an owner
 //! who can log in.
+//!
+//! Addresses are unique over the whole house, because a login names no tenant. So a tenant's administrator who makes a
+//! user can learn that an address is taken, also in another tenant; nothing else of that account is told.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -162,7 +165,7 @@ impl Control {
     ) -> Result<Paged<UserView>, ControlError> {
         permit(actor, Permission::ManageUsers)?;
         let scope = self.scope(actor, tenant).await?;
-        Ok(self.store.users(scope, page).await?.map(UserView::from))
+        Ok(self.store.users(scope, page).await.or_bad_cursor()?.map(UserView::from))
     }
 
     /// One user.

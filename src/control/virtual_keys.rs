@@ -40,6 +40,7 @@ request_with_limits! {
         /// Days until it stops working; never when left out.
         pub expires_in_days: Option<i64>,
         /// Joined to every usage row.
+        #[serde(default, deserialize_with = "checks::sent_tags")]
         pub tags: Option<BTreeMap<String, String>>,
     }
 }
@@ -61,7 +62,7 @@ request_with_limits! {
         pub expires_in_days: Patch<i64>,
         /// All tags anew.
         #[schema(value_type = Option<BTreeMap<String, String>>)]
-        #[serde(default)]
+        #[serde(default, deserialize_with = "checks::changed_tags")]
         pub tags: Patch<BTreeMap<String, String>>,
     }
 }
@@ -188,7 +189,7 @@ impl Control {
     ) -> Result<Paged<VirtualKeyView>, ControlError> {
         permit(actor, Permission::ManageKeys)?;
         let scope = self.scope(actor, tenant).await?;
-        let found = self.store.virtual_keys(scope, page).await?;
+        let found = self.store.virtual_keys(scope, page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
         for key in found.items {
             items.push(self.view_virtual_key(key).await?);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Utc};
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -42,13 +42,25 @@ impl Timestamp {
         Utc.timestamp_millis_opt(self.0).single().unwrap_or(nearest)
     }
 
-    /// Reads RFC 3339 (`2026-11-21T08:00:00Z`), or a date (`2026-11-21`), which means its start in UTC.
+    /// Reads RFC 3339 (`2026-11-21T08:00:00Z`), or a date (`2026-11-21`), which means its start in UTC. Both within the
+    /// years 1970 to 9999 in UTC: what lies outside is a slip of the unit or the pen.
     pub fn parse(text: &str) -> Option<Self> {
-        if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-            return Some(Self(moment.timestamp_millis()));
+        // chrono alone would also read `2026-1-1`, `+2026-11-21` and `26-11-21`.
+        let date = text.get(..10)?;
+        let plain = date.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        if !plain {
+            return None;
         }
-        let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-        Some(Self(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis()))
+        let moment = if text.len() == date.len() {
+            let date = chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+            date.and_time(chrono::NaiveTime::MIN).and_utc()
+        } else {
+            DateTime::parse_from_rfc3339(text).ok()?.to_utc()
+        };
+        (1970..=9999).contains(&moment.year()).then(|| Self(moment.timestamp_millis()))
     }
 }
 
@@ -111,7 +123,36 @@ mod tests {
         let date = Timestamp::parse("2026-11-21").expect("a date");
         assert_eq!(date.to_string(), "2026-11-21T00:00:00.000Z");
         assert_eq!(Timestamp::parse("2026-11-21T01:00:00+01:00"), Some(date));
-        assert_eq!(Timestamp::parse("21.11.2026"), None);
+        for other in [
+            "21.11.2026",
+            "",
+            "2026-1-1",
+            "26-11-21",
+            "+2026-11-21",
+            "2026-11-31",
+            "2026-11-21 ",
+            "2026-11-21T",
+            "2026-11-21T08:00:00",
+            "２026-11-21",
+        ] {
+            assert_eq!(Timestamp::parse(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn years_before_1970_and_after_9999_are_not_read() {
+        for good in ["1970-01-01", "1970-01-01T00:00:00Z", "9999-12-31", "9999-12-31T23:59:59.999Z"] {
+            assert!(Timestamp::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "1969-12-31",
+            "0000-01-01",
+            "10000-01-01",
+            "1970-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+        ] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

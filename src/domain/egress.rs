@@ -116,7 +116,11 @@ impl EgressPolicy {
         }
         let listed = self.is_listed(written_host, port);
         if !listed {
-            let entry = format!("{written_host}:{port}");
+            // As `egress.allow` takes it, where an IPv6 address keeps its brackets.
+            let entry = match url.host() {
+                Some(Host::Ipv6(_)) => format!("[{written_host}]:{port}"),
+                _ => format!("{written_host}:{port}"),
+            };
             if url.scheme() != "https" {
                 return Err(EgressError::NotHttps(entry));
             }
@@ -387,6 +391,23 @@ mod tests {
         assert!(policy.permits("127.0.0.1", 11434, loopback));
         assert!(!policy.permits("localhost", 11434, loopback));
         assert!(!policy.permits("127.0.0.1", 80, loopback));
+    }
+
+    #[test]
+    fn a_refusal_names_the_entry_as_the_list_takes_it() {
+        let policy = EgressPolicy::default();
+        for (url, entry) in [
+            ("http://[::1]:8000/v1", "[::1]:8000"),
+            ("https://[fd00::5]/v1", "[fd00::5]:443"),
+            ("http://10.0.0.5:8000/v1", "10.0.0.5:8000"),
+            ("http://vllm:8000", "vllm:8000"),
+        ] {
+            let refused = policy.check_url(url).expect_err("private").to_string();
+            assert!(refused.contains(&format!("`{entry}`")), "{url}: {refused}");
+            let (host, port) = entry.rsplit_once(':').expect("a port");
+            let allowed = EgressPolicy::new([(host.to_owned(), port.parse().expect("a port"))]);
+            assert!(allowed.check_url(url).is_ok(), "{url}");
+        }
     }
 
     #[test]

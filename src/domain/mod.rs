@@ -11,6 +11,7 @@ pub mod money;
 pub mod policy;
 pub mod scope;
 pub mod secret;
+pub mod sqlite;
 pub mod usage;
 
 pub use actor::{Actor, Permission, Role};
@@ -27,6 +28,7 @@ pub use money::{NanoUsd, PricePerMillion};
 pub use policy::{CapMode, KeyState, Limits, SpendCap, SpendWindow, WindowIndex};
 pub use scope::Scope;
 pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
+pub use sqlite::{SqliteUrlError, sqlite_file, sqlite_url};
 pub use usage::{
     AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,
 };

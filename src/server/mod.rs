@@ -7,11 +7,13 @@
 //! accepting backs off and goes on.
 
 mod connection;
+mod harden;
 mod io;
 mod listen;
 mod lock;
 mod shutdown;
 
+pub use harden::harden;
 pub use listen::{ConnectionSettings, ConnectionStats, ListenError, Listening, listen};
 pub use lock::{InstanceLock, LockError};
 pub use shutdown::{Drained, ReloadSignals, Shutdown, StopSignals};

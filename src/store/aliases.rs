@@ -6,7 +6,7 @@ use sea_orm::{
     QuerySelect, QueryTrait, Set,
 };
 
-use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
+use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows, tenants::is_alive};
 use crate::domain::{AliasId, ModelName, ModelRef, TenantId, Timestamp};
 
 const TABLE: &str = "model_alias";
@@ -37,8 +37,9 @@ impl Store {
     /// Aliases, oldest first.
     pub async fn aliases(&self, scope: TenantScope, page: &Page) -> Result<Paged<Alias>, StoreError> {
         let rows = Entity::find()
+            .filter(is_alive(Column::TenantId))
             .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<AliasId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())
@@ -83,6 +84,7 @@ pub async fn alias_delete(tx: &Tx, alias: AliasId) -> Result<(), StoreError> {
 
 async fn find(db: &impl ConnectionTrait, scope: TenantScope, alias: AliasId) -> Result<Alias, StoreError> {
     let row = Entity::find_by_id(alias.to_string())
+        .filter(is_alive(Column::TenantId))
         .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
         .one(db)
         .await?;

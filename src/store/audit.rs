@@ -68,7 +68,10 @@ impl Store {
         filter: &AuditFilter,
         page: &Page,
     ) -> Result<Paged<ChainedEntry>, StoreError> {
-        let after = page.after().map(str::parse::<i64>).transpose().map_err(|_| StoreError::NotFound)?;
+        let after = match page.after() {
+            Some(text) => Some(text.parse().ok().filter(|seq: &i64| *seq > 0).ok_or(StoreError::NotFound)?),
+            None => None,
+        };
         let rows = entry::Entity::find()
             .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
             .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))
@@ -141,7 +144,8 @@ impl RawEntry {
     }
 }
 
-/// Locks the end of the chain until the transaction ends, and says where it is. Two writers wait for each other here.
+/// Locks the end of the chain until the transaction ends, and says where it is. Two writers wait for each other here. An
+/// end that is not the last entry's is not appended to: the chain would go on from something nobody wrote.
 pub async fn audit_lock(tx: &Tx) -> Result<ChainHead, StoreError> {
     head::Entity::insert(head::ActiveModel { id: Set(HEAD), seq: Set(0), mac: Set(String::new()) })
         .on_conflict(OnConflict::column(head::Column::Id).do_nothing().to_owned())
@@ -154,8 +158,13 @@ pub async fn audit_lock(tx: &Tx) -> Result<ChainHead, StoreError> {
         .exec(tx)
         .await?;
     let row = head::Entity::find_by_id(HEAD).one(tx).await?;
-    row.map(|row| ChainHead { seq: row.seq, mac: row.mac })
-        .ok_or(StoreError::Corrupt { table: "audit_head", what: "id" })
+    let row = row.ok_or(StoreError::Corrupt { table: "audit_head", what: "id" })?;
+    let last = entry::Entity::find_by_id(row.seq).one(tx).await?;
+    if last.is_some_and(|last| last.mac != row.mac) {
+        let what = "its MAC is not the last entry's; see `keystile audit verify`";
+        return Err(StoreError::Corrupt { table: "audit_head", what });
+    }
+    Ok(ChainHead { seq: row.seq, mac: row.mac })
 }
 
 /// Appends an entry and moves the head to it; the head must be locked.

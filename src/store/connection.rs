@@ -10,8 +10,8 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
 use super::{StoreError, open};
@@ -36,11 +36,27 @@ pub struct Options {
     pub sqlite_readers: u32,
     /// Connections to Postgres.
     pub postgres_pool: u32,
+    /// What to do with a schema that is not up to date.
+    pub schema: Schema,
+}
+
+/// What to do with a schema that is not up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Bring it up to date: the gateway's own start.
+    Migrate,
+    /// Refuse it and write nothing: commands beside a gateway, which may still be the old one.
+    Require,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), sqlite_readers: 4, postgres_pool: 16 }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            sqlite_readers: 4,
+            postgres_pool: 16,
+            schema: Schema::Migrate,
+        }
     }
 }
 
@@ -58,19 +74,23 @@ pub struct StatementCounts {
 pub struct Store {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    reports: DatabaseConnection,
     reads: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
     /// SQLite's file.
     file: Option<Arc<Path>>,
 }
 
-/// Connects and migrates. Of several processes that make the same SQLite file at once, those that find it locked try
+/// Connects, and migrates or looks whether that is needed. Of several processes that make the same SQLite file at once, those that find it locked try
 /// again for as long as a statement would wait: the switch to the write-ahead log itself heeds no busy timeout.
 async fn ready(url: &str, options: Options) -> Result<open::Opened, StoreError> {
     let deadline = Instant::now() + options.busy_timeout;
     loop {
         let opened = match open::connect(url, options).await {
-            Ok(opened) => open::migrate(&opened.writer).await.map(|()| opened),
+            Ok(opened) => match options.schema {
+                Schema::Migrate => open::migrate(&opened.writer).await.map(|()| opened),
+                Schema::Require => open::require_current(&opened.reader).await.map(|()| opened),
+            },
             Err(error) => Err(error),
         };
         match opened {
@@ -91,16 +111,37 @@ impl Store {
     /// [`Store::open`] with other timeouts and pools.
     pub async fn open_with(url: &str, options: Options) -> Result<Self, StoreError> {
         let opened = ready(url, options).await?;
-        let (mut writer, mut reader) = (opened.writer, opened.reader);
+        let (mut writer, mut reader, mut reports) = (opened.writer, opened.reader, opened.reports);
         let (reads, writes) = (Arc::default(), Arc::default());
         count_statements(&mut reader, &reads);
+        count_statements(&mut reports, &reads);
         count_statements(&mut writer, &writes);
-        Ok(Self { writer, reader, reads, writes, file: opened.file.map(PathBuf::into) })
+        Ok(Self { writer, reader, reports, reads, writes, file: opened.file.map(PathBuf::into) })
     }
 
     /// For reads that need not be in a transaction with a write.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// For reads that may take long. They have few connections of their own, so that however many there are, the others
+    /// go on.
+    pub(super) fn reports(&self) -> &Reader {
+        &self.reports
+    }
+
+    /// Begins a transaction in which several long reads see one moment; dropping it ends it.
+    pub(super) async fn snapshot(&self) -> Result<Tx, StoreError> {
+        // SQLite's deferred transactions are of this kind by themselves.
+        let options = match self.reports.get_database_backend() {
+            DbBackend::Postgres => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            },
+            _ => TransactionOptions::default(),
+        };
+        Ok(self.reports.begin_with_options(options).await?)
     }
 
     /// Runs `work` in one writing transaction: committed when it succeeds, rolled back when it fails or is dropped. On
@@ -154,13 +195,9 @@ impl Store {
     pub async fn close(self) -> Result<(), StoreError> {
         // The writer last: SQLite's last connection moves the write-ahead log into the file, which a reader may not.
         self.reader.close().await?;
+        self.reports.close().await?;
         Ok(self.writer.close().await?)
     }
-}
-
-/// The URL of the SQLite database at `path`.
-pub fn sqlite_url(path: &Path) -> String {
-    format!("sqlite:{}", path.to_string_lossy().replace('%', "%25").replace('?', "%3f"))
 }
 
 pub(super) fn immediate() -> TransactionOptions {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use sea_orm::{DbErr, SqlErr};
 
+use crate::domain::SqliteUrlError;
+
 /// A failure of the database or of what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -36,6 +38,9 @@ pub enum OpenError {
     /// The URL names no database that can be used. The URL itself may carry a password and is not repeated.
     #[error("the database URL cannot be used: {0}")]
     Url(&'static str),
+    /// The SQLite URL names no file.
+    #[error("the database URL {0}")]
+    SqliteUrl(SqliteUrlError),
     /// The file cannot be opened or made.
     #[error("`{}` cannot be opened: {why}", path.display())]
     File {
@@ -54,6 +59,14 @@ pub enum OpenError {
     SchemaTooNew {
         /// The oldest step that is not known.
         found: String,
+    },
+    /// An earlier version of the gateway was here last, or none.
+    #[error(
+        "its schema lacks {pending} step(s) of this version of keystile; start the new `keystile serve` once, which makes them"
+    )]
+    SchemaTooOld {
+        /// How many.
+        pending: usize,
     },
     /// SQLite before 3.51.3 may corrupt its write-ahead log.
     #[error(

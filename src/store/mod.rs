@@ -27,11 +27,14 @@ mod virtual_keys;
 #[cfg(test)]
 pub(crate) mod testing;
 
+/// How a SQLite file is written as a URL, for whoever opens one.
+pub use crate::domain::sqlite_url;
+
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use columns::StoredLimits;
-pub use connection::{Options, Reader, StatementCounts, Store, Tx, sqlite_url};
+pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use error::{OpenError, StoreError};
 pub use house_secrets::SealedText;
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
@@ -39,16 +42,18 @@ pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
 pub use provider_keys::{
     ProviderKey, provider_key_delete, provider_key_find, provider_key_insert, provider_key_update,
-    provider_keys_deactivate,
+    provider_keys_delete,
 };
 pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
 pub use usage::SpendRow;
-pub use usage_reports::{Group, GroupKey, MAX_GROUPS, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow};
+pub use usage_reports::{
+    Group, GroupKey, MAX_GROUPS, Spend, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow,
+};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
-    users_deactivate,
+    users_delete,
 };
 pub use virtual_keys::{
     VirtualKey, virtual_key_find, virtual_key_insert, virtual_key_secret_insert, virtual_key_secrets_retire,

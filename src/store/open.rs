@@ -4,6 +4,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use migration::{Migrator, MigratorTrait};
@@ -21,6 +22,7 @@ use super::{
     OpenError, StoreError,
     connection::{Options, immediate},
 };
+use crate::domain::sqlite_file;
 
 /// Before it, two connections at the wrong moment could corrupt the write-ahead log.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
@@ -30,11 +32,22 @@ const WAL_KEPT_BYTES: &str = "67108864";
 const MIGRATION_LOCK: i64 = 0x4b53_6d69_6772_6174;
 /// Nothing that a gateway asks takes longer; a statement that does must not hold a connection for ever.
 const POSTGRES_STATEMENT_SECONDS: u64 = 60;
+/// Whoever asked for a report waits no longer.
+const POSTGRES_REPORT_SECONDS: u64 = 20;
+
+/// Reports at the same time; others wait. They have connections of their own, because SQLite goes on with a statement that
+/// nobody waits for any more: those that serve the data plane must not be among them.
+const REPORTS: u32 = 2;
+/// How long a report waits for a connection: longer than whoever asked for it.
+const REPORT_WAIT: Duration = Duration::from_secs(60);
+/// How long a connection for reports is kept when there are none.
+const REPORT_IDLE: Duration = Duration::from_secs(300);
 
 /// Connections, not yet counted.
 pub(super) struct Opened {
     pub(super) writer: DatabaseConnection,
     pub(super) reader: DatabaseConnection,
+    pub(super) reports: DatabaseConnection,
     pub(super) file: Option<PathBuf>,
 }
 
@@ -51,7 +64,7 @@ pub(super) async fn connect(url: &str, options: Options) -> Result<Opened, Store
 }
 
 async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
-    let file = sqlite_file(url)?;
+    let file = sqlite_file(url).map_err(OpenError::SqliteUrl)?;
     make_private(&file).await?;
     let base = SqliteConnectOptions::new()
         .filename(&file)
@@ -67,7 +80,12 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     let writer = pool().max_connections(1).connect_with(writing).await.map_err(refused)?;
     let readers = options.sqlite_readers.max(1);
     let reading = base.pragma("query_only", "ON");
-    let reader = pool().max_connections(readers).connect_with(reading).await.map_err(refused)?;
+    let reader = pool().max_connections(readers).connect_with(reading.clone()).await.map_err(refused)?;
+    let reports = SqlitePoolOptions::new()
+        .max_connections(REPORTS)
+        .acquire_timeout(REPORT_WAIT)
+        .idle_timeout(REPORT_IDLE)
+        .connect_lazy_with(reading);
     let (journal, version): (String, String) =
         sqlx::query_as("SELECT (SELECT journal_mode FROM pragma_journal_mode), sqlite_version()")
             .fetch_one(&writer)
@@ -83,32 +101,9 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     Ok(Opened {
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        reports: SqlxSqliteConnector::from_sqlx_sqlite_pool(reports),
         file: Some(file),
     })
-}
-
-/// The file that a `sqlite:` URL names.
-fn sqlite_file(url: &str) -> Result<PathBuf, OpenError> {
-    let path = url.strip_prefix("sqlite:").unwrap_or(url);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let (path, parameters) = path.split_once('?').unwrap_or((path, ""));
-    if path == ":memory:" || parameters.contains("mode=memory") {
-        return Err(OpenError::Url(
-            "a database in memory would forget all spend at the end; name a file, such as `sqlite:/tmp/keystile.db`",
-        ));
-    }
-    if path.is_empty() {
-        return Err(OpenError::Url("it names no file; write `sqlite:path/to/keystile.db`"));
-    }
-    if !matches!(parameters, "" | "mode=rwc") {
-        return Err(OpenError::Url(
-            "what follows the `?` is not supported; a `?` in the file's name is written `%3f`",
-        ));
-    }
-    // sqlx resolves the percent signs.
-    SqliteConnectOptions::from_str(&format!("sqlite:{path}"))
-        .map(|options| options.get_filename().to_owned())
-        .map_err(|_| OpenError::Url("the file's name is not UTF-8 after its `%` escapes"))
 }
 
 /// Makes a missing file that only its owner may read; SQLite gives its log the same mode.
@@ -170,20 +165,25 @@ async fn postgres(url: &str, options: Options) -> Result<Opened, StoreError> {
         .application_name("keystile")
         .disable_statement_logging();
     let lock = options.busy_timeout.as_millis();
-    let settings =
-        format!("SET lock_timeout = {lock}; SET statement_timeout = '{POSTGRES_STATEMENT_SECONDS}s'");
-    let pool = PgPoolOptions::new()
-        .max_connections(options.postgres_pool.max(2))
-        .acquire_timeout(options.busy_timeout)
-        .after_connect(move |connection, _| {
+    let pool = |connections: u32, statement_seconds: u64| {
+        let settings = format!("SET lock_timeout = {lock}; SET statement_timeout = '{statement_seconds}s'");
+        PgPoolOptions::new().max_connections(connections).after_connect(move |connection, _| {
             let settings = sqlx::AssertSqlSafe(settings.clone());
             Box::pin(async move { connection.execute(settings).await.map(drop) })
         })
+    };
+    let reports = pool(REPORTS, POSTGRES_REPORT_SECONDS)
+        .acquire_timeout(REPORT_WAIT)
+        .idle_timeout(REPORT_IDLE)
+        .connect_lazy_with(parsed.clone());
+    let pool = pool(options.postgres_pool.max(2), POSTGRES_STATEMENT_SECONDS)
+        .acquire_timeout(options.busy_timeout)
         .connect_with(parsed)
         .await
         .map_err(|error| postgres_refusal(&error))?;
     let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-    Ok(Opened { writer: pool.clone(), reader: pool, file: None })
+    let reports = SqlxPostgresConnector::from_sqlx_postgres_pool(reports);
+    Ok(Opened { writer: pool.clone(), reader: pool, reports, file: None })
 }
 
 fn postgres_refusal(error: &sqlx::Error) -> StoreError {
@@ -216,6 +216,14 @@ pub(super) async fn migrate(writer: &DatabaseConnection) -> Result<(), StoreErro
         Migrator::up(&tx, None).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// Refuses a schema that is not up to date.
+pub(super) async fn require_current(reader: &DatabaseConnection) -> Result<(), StoreError> {
+    match pending(reader).await? {
+        0 => Ok(()),
+        pending => Err(OpenError::SchemaTooOld { pending }.into()),
+    }
 }
 
 /// How many steps are not applied yet.

@@ -1,6 +1,10 @@
 //! Pages of a list. A cursor is opaque: the base64 of the last row's place, which ids and times fix for good.
 
+use std::str::FromStr;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::StoreError;
 
 /// Most rows in one page.
 pub const MAX_PAGE: u64 = 500;
@@ -46,6 +50,15 @@ impl Page {
     /// The place after which the page begins.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
+    }
+
+    /// The place after which the page begins, in a list whose places are ids of that kind. A cursor of another list is
+    /// `NotFound`.
+    pub(super) fn after_id<T: FromStr>(&self) -> Result<Option<&str>, StoreError> {
+        match self.after() {
+            Some(after) if after.parse::<T>().is_err() => Err(StoreError::NotFound),
+            after => Ok(after),
+        }
     }
 
     /// One row more than the page holds tells whether another page follows.

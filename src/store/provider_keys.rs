@@ -4,13 +4,14 @@
 use entity::provider_key::{ActiveModel, Column, Entity, Model};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Set, sea_query::Expr,
+    QueryTrait, Set,
 };
 
 use super::{
     Store, StoreError, TenantScope, Tx,
     columns::{moment, names},
     rows,
+    tenants::is_alive,
 };
 use crate::domain::{ModelName, ProviderKeyId, ProviderSlug, TenantId, Timestamp};
 
@@ -66,6 +67,7 @@ impl Store {
     /// Keys, oldest first, at most 5000.
     pub async fn provider_keys(&self, scope: TenantScope) -> Result<Vec<ProviderKey>, StoreError> {
         let rows = Entity::find()
+            .filter(is_alive(Column::TenantId))
             .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
             .order_by_asc(Column::Id)
             .limit(MAX_LISTED)
@@ -102,14 +104,9 @@ pub async fn provider_key_delete(tx: &Tx, key: ProviderKeyId) -> Result<(), Stor
     Ok(())
 }
 
-/// Takes all keys of a tenant out of use.
-pub async fn provider_keys_deactivate(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
-    Entity::update_many()
-        .col_expr(Column::IsActive, Expr::value(false))
-        .col_expr(Column::UpdatedAt, Expr::value(at.millis()))
-        .filter(Column::TenantId.eq(tenant.to_string()))
-        .exec(tx)
-        .await?;
+/// Removes all keys of a tenant and their sealed secrets; usage rows keep their ids.
+pub async fn provider_keys_delete(tx: &Tx, tenant: TenantId) -> Result<(), StoreError> {
+    Entity::delete_many().filter(Column::TenantId.eq(tenant.to_string())).exec(tx).await?;
     Ok(())
 }
 
@@ -119,6 +116,7 @@ async fn find(
     key: ProviderKeyId,
 ) -> Result<ProviderKey, StoreError> {
     let row = Entity::find_by_id(key.to_string())
+        .filter(is_alive(Column::TenantId))
         .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
         .one(db)
         .await?;

@@ -4,6 +4,7 @@ use entity::tenant::{ActiveModel, Column, Entity, Model};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, Set,
+    sea_query::{Expr, Query},
 };
 
 use super::{
@@ -47,7 +48,7 @@ impl Store {
         let rows = Entity::find()
             .filter(Column::DeletedAt.is_null())
             .apply_if(scope.column(), |query, tenant| query.filter(Column::Id.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<TenantId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())
@@ -86,6 +87,12 @@ pub async fn tenant_delete(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(
     let row = ActiveModel { id: Set(tenant.to_string()), deleted_at: maybe(Some(at)), ..Default::default() };
     row.update(tx).await?;
     Ok(())
+}
+
+/// Whether the tenant that `column` names is not deleted: nothing of a deleted tenant's is found, changed or revived.
+pub(super) fn is_alive(column: impl ColumnTrait) -> Expr {
+    let alive = Query::select().column(Column::Id).from(Entity).and_where(Column::DeletedAt.is_null()).take();
+    column.in_subquery(alive)
 }
 
 async fn find(db: &impl ConnectionTrait, scope: TenantScope, tenant: TenantId) -> Result<Tenant, StoreError> {

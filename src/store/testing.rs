@@ -6,7 +6,7 @@ use entity::{provider_key, tenant};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
 use tempfile::TempDir;
 
-use super::{Store, connection::sqlite_url};
+use super::{Store, sqlite_url};
 use crate::domain::{ProviderKeyId, TenantId};
 
 /// Where the storage suite runs instead of on SQLite: `postgres://user@host:port`, a server to make databases on.

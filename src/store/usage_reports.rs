@@ -3,7 +3,7 @@
 //! Sums are taken by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a
 //! plain sum of 64-bit amounts can overflow, which is an error on SQLite.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use entity::{
     spend_counter,
@@ -11,8 +11,9 @@ use entity::{
 };
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Select, sea_query::Expr,
+    QueryTrait, Select, StreamTrait, sea_query::Expr,
 };
+use tokio_stream::StreamExt;
 
 use super::{Page, Paged, Store, StoreError, TenantScope, rows};
 use crate::domain::{
@@ -157,6 +158,15 @@ pub struct Group {
     pub sums: Sums,
 }
 
+/// Sums by group, and the sum of everything, of one moment.
+#[derive(Clone, Debug)]
+pub struct Spend {
+    /// In the order of their values; more than [`MAX_GROUPS`] of them are not all.
+    pub groups: Vec<Group>,
+    /// Asked for by itself, so that it is right whatever the groups are.
+    pub total: Sums,
+}
+
 impl Store {
     /// Usage rows, newest first.
     pub async fn usage_rows(
@@ -176,7 +186,7 @@ impl Store {
                 .order_by_desc(Column::StartedAt)
                 .order_by_desc(Column::RequestId)
                 .limit(page.fetch())
-                .all(self.reader())
+                .all(self.reports())
                 .await?;
         let rows = rows.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.cut(rows, |row: &UsageRow| format!("{}.{}", row.started_at.millis(), row.request_id)))
@@ -197,14 +207,14 @@ impl Store {
         })
     }
 
-    /// Sums by group, in the order of the groups' values. At most [`MAX_GROUPS`] + 1 of them: one more than allowed
-    /// tells that there are too many.
+    /// Sums by group, and of everything. At most [`MAX_GROUPS`] + 1 groups: one more than allowed tells that there are
+    /// too many.
     pub async fn spend(
         &self,
         scope: TenantScope,
         filter: &SpendFilter,
         keys: &[GroupKey],
-    ) -> Result<Vec<Group>, StoreError> {
+    ) -> Result<Spend, StoreError> {
         let mut query = filtered(scope, filter).select_only();
         let by_tags = keys.iter().any(|key| matches!(key, GroupKey::Tag(_)));
         for (number, key) in keys.iter().enumerate() {
@@ -225,21 +235,29 @@ impl Store {
             // JSON is read differently by every database; requests with equal tags are summed there, the rest here.
             query = by(query, Column::Tags, "tags".to_owned());
         }
-        let sum = |column: &str| Expr::cust(format!("CAST(COALESCE(SUM({column}), 0) AS BIGINT)"));
-        query = query
-            .expr_as(Expr::cust("COUNT(*)"), "requests")
-            .expr_as(sum("input_tokens"), "input_tokens")
-            .expr_as(sum("output_tokens"), "output_tokens")
-            .expr_as(sum("cost_nano_usd / 1000000000"), "usd")
-            .expr_as(sum("cost_nano_usd % 1000000000"), "nano")
-            .limit(u64::try_from(MAX_GROUPS).unwrap_or(u64::MAX) + 1);
-        let rows = self.reader().query_all(&query.into_query()).await?;
+        let moment = self.snapshot().await?;
+        let whole = with_sums(filtered(scope, filter).select_only()).into_query();
+        let total = match moment.query_one(&whole).await? {
+            Some(row) => read_sums(&row)?,
+            None => Sums::default(),
+        };
         let mut groups: BTreeMap<Vec<Option<String>>, Sums> = BTreeMap::new();
-        for row in rows {
-            let (values, sums) = read_group(&row, keys)?;
-            groups.entry(values).or_default().add(&sums);
+        {
+            // As many rows as there are different tags, so they are not held but added up as they come; all of them: a
+            // limit here would leave out parts of a group.
+            let query = with_sums(query).into_query();
+            let mut rows = pin!(moment.stream(&query).await?);
+            while let Some(row) = rows.next().await {
+                let (values, sums) = read_group(&row?, keys)?;
+                groups.entry(values).or_default().add(&sums);
+                if groups.len() > MAX_GROUPS {
+                    break;
+                }
+            }
         }
-        Ok(groups.into_iter().map(|(values, sums)| Group { values, sums }).collect())
+        moment.commit().await?;
+        let groups = groups.into_iter().map(|(values, sums)| Group { values, sums }).collect();
+        Ok(Spend { groups, total })
     }
 
     /// Settled spend of one scope in one window, as the database knows it.
@@ -275,6 +293,16 @@ fn filtered(scope: TenantScope, filter: &UsageFilter) -> Select<Entity> {
         })
 }
 
+fn with_sums(query: Select<Entity>) -> Select<Entity> {
+    let sum = |column: &str| Expr::cust(format!("CAST(COALESCE(SUM({column}), 0) AS BIGINT)"));
+    query
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .expr_as(sum("input_tokens"), "input_tokens")
+        .expr_as(sum("output_tokens"), "output_tokens")
+        .expr_as(sum("cost_nano_usd / 1000000000"), "usd")
+        .expr_as(sum("cost_nano_usd % 1000000000"), "nano")
+}
+
 fn by(query: Select<Entity>, column: Column, name: String) -> Select<Entity> {
     query.column_as(column, name).group_by(column)
 }
@@ -300,23 +328,27 @@ fn read_group(row: &QueryResult, keys: &[GroupKey]) -> Result<(Vec<Option<String
             }
         });
     }
+    Ok((values, read_sums(row)?))
+}
+
+fn read_sums(row: &QueryResult) -> Result<Sums, StoreError> {
     let count = |name: &str| -> Result<u64, StoreError> {
         let value: i64 = row.try_get("", name)?;
         Ok(value.try_into().unwrap_or_default())
     };
     let usd: i64 = row.try_get("", "usd")?;
     let nano: i64 = row.try_get("", "nano")?;
-    let sums = Sums {
+    Ok(Sums {
         requests: count("requests")?,
         input_tokens: count("input_tokens")?,
         output_tokens: count("output_tokens")?,
         cost_nano_usd: i128::from(usd) * 1_000_000_000 + i128::from(nano),
-    };
-    Ok((values, sums))
+    })
 }
 
 fn place_of(cursor: &str) -> Result<(i64, String), StoreError> {
     let (at, request) = cursor.split_once('.').ok_or(StoreError::NotFound)?;
+    let _: RequestId = request.parse().map_err(|_| StoreError::NotFound)?;
     Ok((at.parse().map_err(|_| StoreError::NotFound)?, request.to_owned()))
 }
 

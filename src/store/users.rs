@@ -4,10 +4,9 @@ use entity::user::{ActiveModel, Column, Entity, Model};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Set,
-    sea_query::{Expr, ExprTrait},
 };
 
-use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
+use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows, tenants::is_alive};
 use crate::domain::{Role, TenantId, Timestamp, UserId};
 
 const TABLE: &str = "user";
@@ -49,8 +48,9 @@ impl Store {
     /// Users, oldest first.
     pub async fn users(&self, scope: TenantScope, page: &Page) -> Result<Paged<User>, StoreError> {
         let rows = Entity::find()
+            .filter(is_alive(Column::TenantId))
             .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<UserId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())
@@ -79,7 +79,7 @@ pub async fn user_find_email(tx: &Tx, email: &str) -> Result<Option<User>, Store
 pub async fn user_count_active_owners(tx: &Tx) -> Result<u64, StoreError> {
     let owners =
         Entity::find().filter(Column::Role.eq(Role::Owner.as_str())).filter(Column::IsActive.eq(true));
-    Ok(owners.count(tx).await?)
+    Ok(owners.filter(is_alive(Column::TenantId)).count(tx).await?)
 }
 
 /// Adds a user.
@@ -100,20 +100,15 @@ pub async fn user_delete(tx: &Tx, user: UserId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Locks out all users of a tenant and voids their sessions.
-pub async fn users_deactivate(tx: &Tx, tenant: TenantId, at: Timestamp) -> Result<(), StoreError> {
-    Entity::update_many()
-        .col_expr(Column::IsActive, Expr::value(false))
-        .col_expr(Column::SessionVersion, Expr::col(Column::SessionVersion).add(1))
-        .col_expr(Column::UpdatedAt, Expr::value(at.millis()))
-        .filter(Column::TenantId.eq(tenant.to_string()))
-        .exec(tx)
-        .await?;
+/// Removes all users of a tenant: their sessions are void and their addresses free.
+pub async fn users_delete(tx: &Tx, tenant: TenantId) -> Result<(), StoreError> {
+    Entity::delete_many().filter(Column::TenantId.eq(tenant.to_string())).exec(tx).await?;
     Ok(())
 }
 
 async fn find(db: &impl ConnectionTrait, scope: TenantScope, user: UserId) -> Result<User, StoreError> {
     let row = Entity::find_by_id(user.to_string())
+        .filter(is_alive(Column::TenantId))
         .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
         .one(db)
         .await?;

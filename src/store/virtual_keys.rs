@@ -16,6 +16,7 @@ use super::{
     columns::{maybe, moment, names},
     rows,
     rows::LimitColumns,
+    tenants::is_alive,
 };
 use crate::domain::{KeyDigest, ModelName, TenantId, Timestamp, VirtualKeyId};
 
@@ -63,9 +64,10 @@ impl Store {
         page: &Page,
     ) -> Result<Paged<VirtualKey>, StoreError> {
         let rows = Entity::find()
+            .filter(is_alive(Column::TenantId))
             .filter(Column::DeletedAt.is_null())
             .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
-            .apply_if(page.after(), |query, after| query.filter(Column::Id.gt(after)))
+            .apply_if(page.after_id::<VirtualKeyId>()?, |query, after| query.filter(Column::Id.gt(after)))
             .order_by_asc(Column::Id)
             .limit(page.fetch())
             .all(self.reader())
@@ -180,6 +182,7 @@ async fn find(
     key: VirtualKeyId,
 ) -> Result<VirtualKey, StoreError> {
     let row = Entity::find_by_id(key.to_string())
+        .filter(is_alive(Column::TenantId))
         .filter(Column::DeletedAt.is_null())
         .apply_if(scope.column(), |query, tenant| query.filter(Column::TenantId.eq(tenant)))
         .one(db)

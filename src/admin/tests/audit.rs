@@ -96,6 +96,10 @@ async fn verification_names_the_first_entry_that_is_not_what_was_written() {
             "INSERT INTO audit_entry SELECT 7, 'aud_x', at, actor, tenant_id, category, action, object, success, canonical, mac FROM audit_entry WHERE seq = 6",
             7,
         ),
+        ("UPDATE audit_head SET mac = (SELECT mac FROM audit_entry WHERE seq = 5)", 6),
+        ("UPDATE audit_head SET mac = ''", 6),
+        ("UPDATE audit_head SET seq = 4, mac = (SELECT mac FROM audit_entry WHERE seq = 4)", 5),
+        ("DELETE FROM audit_head", 1),
     ] {
         let (house, _) = acted().await;
         let verdict = house.control.audit_verify(None).await.expect("a verdict");
@@ -105,6 +109,37 @@ async fn verification_names_the_first_entry_that_is_not_what_was_written() {
         assert_eq!(verdict.first_bad.as_ref().map(|bad| bad.seq), Some(seq), "{sql}: {verdict:?}");
         assert_eq!(verdict.good, seq - 1);
     }
+}
+
+#[tokio::test]
+async fn nothing_is_appended_to_a_head_that_is_not_the_last_entrys() {
+    let (house, _) = acted().await;
+    house
+        .control
+        .store
+        .tamper("UPDATE audit_head SET mac = (SELECT mac FROM audit_entry WHERE seq = 5)")
+        .await;
+    let refused = house.post("/api/virtual-keys", json!({"name": "k"})).await;
+    refused.refused(500, "internal_error");
+    let log = house.get("/api/v1/audit").await.expect(200);
+    assert_eq!(log["data"][0]["seq"], 6);
+}
+
+#[tokio::test]
+async fn a_chain_that_grows_meanwhile_verifies() {
+    let (house, _) = acted().await;
+    let acts = async {
+        for number in 0..30 {
+            house.post("/api/virtual-keys", json!({"name": format!("k{number}")})).await.expect(201);
+        }
+    };
+    let looks = async {
+        for _ in 0..30 {
+            let verdict = house.control.audit_verify(None).await.expect("a verdict");
+            assert_eq!(verdict.first_bad, None);
+        }
+    };
+    tokio::join!(acts, looks);
 }
 
 #[tokio::test]

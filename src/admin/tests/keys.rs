@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::harness::House;
+use super::harness::{CANARY, House, usage};
+use crate::{
+    control::{ControlError, NewVirtualKey},
+    domain::{Actor, Role},
+};
 
 #[tokio::test]
 async fn a_key_is_shown_once_and_its_figures_ever_after() {
@@ -187,11 +191,74 @@ async fn tenants_have_limits_and_default_stays() {
     let id = made["id"].as_str().expect("an id");
     let key = house.post("/api/virtual-keys", json!({"name": "k", "tenant_id": id})).await.expect(201);
     assert_eq!(house.delete(&format!("/api/tenants/{id}")).await.status.as_u16(), 204);
-    let key =
-        house.get(&format!("/api/virtual-keys/{}", key["id"].as_str().expect("an id"))).await.expect(200);
-    assert_eq!(key["state"], "revoked");
+    house
+        .get(&format!("/api/virtual-keys/{}", key["id"].as_str().expect("an id")))
+        .await
+        .refused(404, "not_found");
     house.get(&format!("/api/tenants/{id}")).await.refused(404, "not_found");
     house.post("/api/virtual-keys", json!({"name": "k", "tenant_id": id})).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_is_dead_everywhere() {
+    let house = House::new().await;
+    let tenant = house.tenant("acme").await;
+    let with = |mut body: Value| {
+        body["tenant_id"] = tenant.to_string().into();
+        body
+    };
+    let (user, admin) = house.user(Role::TenantAdmin, tenant).await;
+    let key = house.post("/api/virtual-keys", with(json!({"name": "k"}))).await.expect(201);
+    let body = with(json!({"provider": "openai", "key_name": "k", "api_key": CANARY}));
+    let provider = house.post("/api/keys", body).await.expect(201);
+    let body = with(json!({"name": "fast", "models": ["openai/gpt-5.4-mini"]}));
+    let alias = house.post("/api/aliases", body).await.expect(201);
+    let key_id = key["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    house.record(&[usage(tenant, key_id, "openai/x", "2026-11-20", Some(5_000))]).await;
+    let sealed = house.control.store.sealed_rows().await.expect("rows").len();
+    assert_eq!(house.delete(&format!("/api/tenants/{tenant}")).await.status.as_u16(), 204);
+
+    assert_eq!(house.control.store.sealed_rows().await.expect("rows").len(), sealed - 1);
+    house.send("GET", "/api/auth/session", Some(&admin), None).await.refused(401, "unauthorized");
+    let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
+    for (path, change) in [
+        (format!("/api/users/{user}"), json!({"is_active": true})),
+        (format!("/api/virtual-keys/{}", id(&key)), json!({"name": "x"})),
+        (format!("/api/keys/{}", id(&provider)), json!({"is_active": true})),
+        (format!("/api/aliases/{}", id(&alias)), json!({"name": "x"})),
+    ] {
+        house.get(&path).await.refused(404, "not_found");
+        house.patch(&path, change).await.refused(404, "not_found");
+        house.delete(&path).await.refused(404, "not_found");
+    }
+    for path in ["/api/virtual-keys", "/api/aliases", "/api/users", "/api/keys"] {
+        assert!(!house.get(path).await.text.contains(&tenant.to_string()), "{path}");
+    }
+    let spend = house.get("/api/spend?group_by=tenant").await.expect(200);
+    assert_eq!(spend["data"][0]["tenant_id"], tenant.to_string(), "what was spent stays");
+
+    // A session that was looked at just before makes nothing in it either.
+    let actor = Actor::User { id: user.parse().expect("an id"), role: Role::TenantAdmin, tenant };
+    let asked = NewVirtualKey { name: "late".into(), ..NewVirtualKey::default() };
+    let late = house.control.virtual_key_create(&actor, asked, None).await;
+    assert!(matches!(late, Err(ControlError::NotFound("tenant"))), "{late:?}");
+}
+
+#[tokio::test]
+async fn deleting_a_tenant_leaves_an_owner() {
+    let house = House::new().await;
+    let (home, other) = (house.tenant("home").await, house.tenant("other").await);
+    let (_, owner) = house.user(Role::Owner, home).await;
+    let refused = house.send("DELETE", &format!("/api/tenants/{home}"), Some(&owner), None).await;
+    refused.refused(403, "forbidden");
+    let root = house.control.store.user_with_email("root@example.com").await.expect("read").expect("a user");
+    let root = format!("/api/users/{}", root.id);
+    assert_eq!(house.send("DELETE", &root, Some(&owner), None).await.status.as_u16(), 204);
+    let refused = house.control.tenant_delete(&Actor::Cli, &home.to_string()).await;
+    assert!(matches!(refused, Err(ControlError::Conflict(_))), "{refused:?}");
+    house.send("GET", "/api/auth/session", Some(&owner), None).await.expect(200);
+    let gone = house.send("DELETE", &format!("/api/tenants/{other}"), Some(&owner), None).await;
+    assert_eq!(gone.status.as_u16(), 204);
 }
 
 #[tokio::test]
@@ -214,4 +281,47 @@ async fn lists_page_by_cursor() {
         let refused = house.get(&format!("/api/virtual-keys?{bad}")).await;
         assert_eq!(refused.status.as_u16(), 400, "{bad}: {}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_list_is_refused() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let house = House::new().await;
+    let lists =
+        ["/api/virtual-keys", "/api/aliases", "/api/users", "/api/tenants", "/api/usage", "/api/v1/audit"];
+    for place in ["nowhere", "pk_00000000000000000000000000000000", "-1", "5.req_x", "5", ""] {
+        let cursor = URL_SAFE_NO_PAD.encode(place);
+        for path in lists {
+            if (path, place) != ("/api/v1/audit", "5") {
+                house.get(&format!("{path}?cursor={cursor}")).await.refused(400, "invalid_request");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_stands_twice_is_refused() {
+    use axum::{body::Body, http::Request};
+    let house = House::new().await;
+    let made = house.post("/api/virtual-keys", json!({"name": "k"})).await.expect(201);
+    let one = format!("/api/virtual-keys/{}", made["id"].as_str().expect("an id"));
+    let send = async |method: &str, path: &str, body: &'static str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {}", house.owner))
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .expect("a request");
+        house.raw(request).await
+    };
+    let twice = r#"{"name":"k","tags":{"team":"a","team":"b"}}"#;
+    send("POST", "/api/virtual-keys", twice).await.refused(400, "invalid_request");
+    send("PATCH", &one, twice).await.refused(400, "invalid_request");
+    let set = send("PATCH", &one, r#"{"tags":{"team":"a"}}"#).await.expect(200);
+    assert_eq!(set["tags"], json!({"team": "a"}));
+    assert_eq!(send("PATCH", &one, r#"{"name":"x"}"#).await.expect(200)["tags"], json!({"team": "a"}));
+    assert_eq!(send("PATCH", &one, r#"{"tags":null}"#).await.expect(200)["tags"], json!({}));
+    send("POST", "/api/virtual-keys", r#"{"name":"k","tags":null}"#).await.expect(201);
 }

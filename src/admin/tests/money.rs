@@ -46,6 +46,11 @@ async fn prices_are_set_whole_or_not_at_all() {
         .expect(200);
     assert!(set["prices"][0]["version"].as_str().is_some_and(|version| version.starts_with("prc_")));
     let now = house.get("/api/prices?model=openai/gpt-5.4-mini").await.expect(200)["prices"][0].clone();
+    assert_eq!(now, set["prices"][0], "a set price is answered as it is read");
+    assert_eq!(now["context_window"], before["prices"][0]["context_window"]);
+    assert!(
+        now["context_window"].is_u64() && set["prices"][1]["effective_from"] == "2026-11-22T00:00:00.000Z"
+    );
     assert_eq!((&now["input"], &now["output"], &now["cache_read"]), (&json!(1), &json!(0), &Value::Null));
     assert_eq!(now["version"], set["prices"][0]["version"]);
     assert_eq!(now["effective_from"], "2026-11-21T12:00:00.000Z");
@@ -207,4 +212,34 @@ async fn a_spreadsheet_runs_nothing() {
         answer.text,
         "model,tag:team,requests,input_tokens,output_tokens,cost_micro_usd\nopenai/x,'=cmd(),1,120,7,1.5\n"
     );
+}
+
+#[tokio::test]
+async fn sums_are_whole_however_many_different_tags_there_are() {
+    let house = House::new().await;
+    let key = key(&house, house.default_tenant).await;
+    house.record(&[usage(house.default_tenant, key, "openai/x", "2026-11-20", Some(1_000))]).await;
+    house
+        .control
+        .store
+        .tamper(
+            r#"INSERT INTO usage_record (request_id, started_at, tenant_id, virtual_key_id, provider_key_id, provider,
+                requested_model, served_model, status, outcome, attempts, stream, input_tokens, cache_read_tokens,
+                cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, cost_lines, clamped_nano_usd,
+                price_version, usage_source, latency_ms, time_to_first_token_ms, tags)
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50010)
+            SELECT 'req_' || i, started_at, tenant_id, virtual_key_id, provider_key_id, provider, requested_model,
+                served_model, status, outcome, attempts, stream, input_tokens, cache_read_tokens, cache_write_tokens,
+                output_tokens, reasoning_tokens, cost_nano_usd, cost_lines, clamped_nano_usd, price_version,
+                usage_source, latency_ms, time_to_first_token_ms, '{"user":"' || i || '","team":"' || (i % 2) || '"}'
+            FROM usage_record, n"#,
+        )
+        .await;
+    let report = house.get("/api/spend?group_by=tag:team").await.expect(200);
+    let requests: Vec<_> =
+        report["data"].as_array().expect("rows").iter().map(|row| row["requests"].clone()).collect();
+    assert_eq!(requests, [25_005, 25_005, 1].map(Value::from));
+    assert_eq!(report["total"]["requests"], 50_011);
+    assert_eq!(report["total"]["cost_micro_usd"], 50_011);
+    house.get("/api/spend?group_by=tag:user").await.refused(400, "too_many_groups");
 }

@@ -143,3 +143,15 @@ async fn another_address_needs_the_secret_anew() {
     let body = json!({"base_url": null, "api_key": "sk-new"});
     assert_eq!(house.patch(&path, body).await.expect(200)["base_url"], "https://api.openai.com/v1");
 }
+
+#[tokio::test]
+async fn null_goes_back_to_what_a_create_without_it_says() {
+    let house = House::new().await;
+    let body =
+        json!({"provider": "openai", "key_name": "k", "api_key": CANARY, "weight": 7, "is_active": false});
+    let made = house.post("/api/keys", body).await.expect(201);
+    let path = format!("/api/keys/{}", made["id"].as_str().expect("an id"));
+    let cleared = house.patch(&path, json!({"weight": null, "is_active": null})).await.expect(200);
+    assert_eq!((&cleared["weight"], &cleared["is_active"]), (&json!(1), &json!(true)));
+    house.patch(&path, json!({"key_name": null})).await.refused(400, "invalid_request");
+}

@@ -2,7 +2,10 @@ use entity::tenant;
 use sea_orm::{EntityTrait, PaginatorTrait, QueryResult, Statement};
 
 use super::*;
-use crate::{domain::TenantId, store::testing};
+use crate::{
+    domain::TenantId,
+    store::{sqlite_url, testing},
+};
 
 async fn ask(connection: &impl ConnectionTrait, sql: &str) -> String {
     let statement = Statement::from_string(connection.get_database_backend(), sql);
@@ -107,6 +110,21 @@ async fn a_transaction_can_cross_threads() {
 }
 
 #[tokio::test]
+async fn reports_that_hang_hold_up_reports_only() {
+    let db = testing::store().await;
+    let (first, _second) = (db.snapshot().await.expect("one"), db.snapshot().await.expect("two"));
+    let third = tokio::time::timeout(Duration::from_millis(100), db.snapshot()).await;
+    assert!(third.is_err(), "a third one waits");
+    assert_eq!(tenant::Entity::find().count(&first).await.expect("read"), 0);
+    add_tenant(&db).await.expect("written");
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("readers go on"), 1);
+    assert_eq!(tenant::Entity::find().count(&first).await.expect("read"), 0, "one moment");
+    drop(first);
+    let third = db.snapshot().await.expect("its turn");
+    assert!(tenant::Entity::insert(testing::tenant(TenantId::generate())).exec(&third).await.is_err());
+}
+
+#[tokio::test]
 async fn statements_are_counted_and_health_checks_are_not() {
     let db = testing::store().await;
     assert_eq!(db.statements(), StatementCounts::default(), "opening does not count");
@@ -123,6 +141,19 @@ async fn a_deleted_file_is_not_healthy() {
     assert!(db.is_healthy().await);
     std::fs::remove_file(db.dir.path().join("keystile.db")).expect("removed");
     assert!(!db.is_healthy().await);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_required_is_not_made() {
+    let db = testing::store().await;
+    let options = Options { schema: Schema::Require, ..Options::default() };
+    Store::open_with(db.url(), options).await.expect("it is up to date");
+    let newest = migration::known().pop().expect("steps");
+    db.tamper(&format!("DELETE FROM seaql_migrations WHERE version = '{newest}'")).await;
+    let refused = Store::open_with(db.url(), options).await.map(drop).expect_err("a step is pending");
+    assert!(refused.to_string().contains("start the new `keystile serve` once"), "{refused}");
+    let steps = ask(db.reader(), "SELECT COUNT(*) FROM seaql_migrations").await;
+    assert_eq!(steps, (migration::known().len() - 1).to_string(), "nothing was written");
 }
 
 #[tokio::test]
