@@ -65,7 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("wire", &["domain"]),
     ("catalogue", &["domain"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("domain", &[]),
 ];
 
