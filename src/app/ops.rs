@@ -35,12 +35,14 @@ async fn health(State(house): State<Arc<House>>) -> impl IntoResponse {
     (code, Json(json!({ "status": status, "service": "keystile", "version": version, "database": database })))
 }
 
-/// Whether to send requests here: not while draining, not while usage cannot be recorded.
+/// Whether to send requests here: not while draining, not while usage cannot be recorded or the database is gone.
 async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
     let reason = if house.draining.is_cancelled() {
         Some("draining")
     } else if house.recorder.is_blocked() {
         Some("usage cannot be recorded")
+    } else if !house.store.is_healthy().await {
+        Some("the database does not answer")
     } else {
         None
     };

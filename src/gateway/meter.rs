@@ -352,11 +352,27 @@ impl Reported {
         let within = self.figures.normalise(&rules, &self.bounds);
         let mut usage = within.usage;
         let mut estimated = false;
-        if self.figures.prompt == Figure::Absent && usage.input_total() == 0 {
+        // What is no count says nothing: it is estimated like what never came.
+        let said = |figure| matches!(figure, Figure::Count(_));
+        let input_unsaid = match self.figures.prompt {
+            Figure::Absent => usage.input_total() == 0,
+            other => !said(other),
+        };
+        if input_unsaid {
+            usage = TokenUsage {
+                output: usage.output,
+                output_audio: usage.output_audio,
+                reasoning: usage.reasoning,
+                ..TokenUsage::default()
+            };
             usage.input = self.input_estimate;
             estimated = true;
         }
         let relayed = ledger::estimated_tokens(self.text_bytes).min(self.bounds.worst_output);
+        if self.figures.completion == Figure::Impossible {
+            (usage.output, usage.output_audio, usage.reasoning) = (relayed, 0, 0);
+            estimated = true;
+        }
         let unsaid = self.figures.completion == Figure::Absent && relayed > 0;
         if (unsaid || !self.complete) && usage.output_total() < relayed {
             usage.output = relayed.saturating_sub(usage.output_audio);

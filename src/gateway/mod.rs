@@ -126,7 +126,7 @@ impl Gateway {
     ) -> Result<Response<GatewayBody>, GatewayError> {
         let house = &self.0;
         let arrived = Instant::now();
-        let route = route::of(&head.method, head.uri.path())?;
+        let route = route::of(&head.method, head.uri.path()).map_err(|error| error.at(&head.headers))?;
         if route == Route::Health {
             return Ok(lists::health(house).await);
         }

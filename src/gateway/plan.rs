@@ -36,7 +36,7 @@ impl Planner<'_> {
     /// The candidates, never none. Those that rest come last: they are better than nothing.
     ///
     /// # Errors
-    /// 404 when no name in the request stands for anything this tenant has: a misspelt model must not end at a fallback.
+    /// 404 when neither the request's names nor the key's fallbacks stand for anything this tenant has.
     pub(super) fn plan(&self, requested: &[ModelName]) -> Result<Vec<Candidate>, GatewayError> {
         let (mut healthy, mut resting) = (Vec::new(), Vec::new());
         for name in requested {
@@ -44,16 +44,16 @@ impl Planner<'_> {
                 self.add_keys(&model, &mut healthy, &mut resting);
             }
         }
-        if healthy.is_empty() && resting.is_empty() {
-            let name = requested.first().map(ToString::to_string).unwrap_or_default();
-            return Err(GatewayError::ModelNotFound(name));
-        }
         for name in &self.principal.key.fallback_models {
             for model in resolve(&self.principal.tenant, self.prices, name) {
                 self.add_keys(&model, &mut healthy, &mut resting);
             }
         }
         healthy.append(&mut resting);
+        if healthy.is_empty() {
+            let name = requested.first().map(ToString::to_string).unwrap_or_default();
+            return Err(GatewayError::ModelNotFound(name));
+        }
         Ok(healthy)
     }
 

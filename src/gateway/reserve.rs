@@ -12,9 +12,10 @@ use crate::{
 
 /// A clamp below this many tokens would be of no use to anybody.
 const LEAST_OUTPUT: u64 = 256;
-/// What a clamp goes up to where neither the model's maximum nor its context window is known: most models take it,
-/// and an owner who sets `max_output_tokens` lifts it.
-const MOST_UNKNOWN_OUTPUT: u64 = 16_384;
+/// Digits of the largest limit that a clamp can choose.
+const MOST_DIGITS: u32 = 8;
+/// The most that a limit the gateway adds takes in a body: `,"max_completion_tokens":` and its digits.
+const MOST_LIMIT_BYTES: u64 = 40;
 /// Context window that is assumed when it is unknown.
 const UNKNOWN_CONTEXT: u64 = 10_000_000;
 
@@ -27,12 +28,23 @@ pub(super) struct Reserved {
     pub(super) input_estimate: u64,
 }
 
+/// How many bytes are sent.
+#[derive(Clone, Copy)]
+pub(super) struct Body {
+    /// Without a limit that the gateway adds.
+    pub(super) bytes: u64,
+    /// What such a limit adds, without its digits.
+    pub(super) limit_bytes: u64,
+}
+
 /// What decides how much one attempt may cost at most.
 struct Demand<'a> {
     worst: WorstCase,
     price: &'a ModelPrice,
     client_limit: Option<u64>,
     model_limit: Option<u64>,
+    /// Bytes that a limit the gateway adds takes in the body, without its digits.
+    limit_bytes: u64,
     /// The largest output that a clamp may choose.
     ceiling: u64,
 }
@@ -59,13 +71,28 @@ impl Demand<'_> {
                 return Ok((None, need));
             }
         }
-        match self.worst.largest_output(self.price, left) {
-            Some(output) if output >= LEAST_OUTPUT => {
-                let output = output.min(self.ceiling);
-                Ok((Some(output), self.cost(output)))
+        // The limit itself is sent, too: the more digits, the less is left for the output.
+        for digits in 1..=MOST_DIGITS {
+            let worst = self.with_limit_of(digits);
+            let Some(output) = worst.largest_output(self.price, left) else { break };
+            let output = output.min(self.ceiling).min(10_u64.pow(digits) - 1);
+            let wants_more =
+                output == 10_u64.pow(digits) - 1 && output < self.ceiling && digits < MOST_DIGITS;
+            if output >= LEAST_OUTPUT && !(wants_more && self.fits_longer(digits + 1, left, output)) {
+                return Ok((Some(output), worst.cost(self.price, output)));
             }
-            _ => Err(self.cost(LEAST_OUTPUT)),
         }
+        Err(self.with_limit_of(3).cost(self.price, LEAST_OUTPUT))
+    }
+
+    /// Whether a limit of so many digits would allow more output than `output`.
+    fn fits_longer(&self, digits: u32, left: NanoUsd, output: u64) -> bool {
+        self.with_limit_of(digits).largest_output(self.price, left).is_some_and(|longer| longer > output)
+    }
+
+    fn with_limit_of(&self, digits: u32) -> WorstCase {
+        let added = self.limit_bytes + u64::from(digits);
+        WorstCase { input_tokens: self.worst.input_tokens.saturating_add(added), ..self.worst }
     }
 }
 
@@ -94,10 +121,10 @@ fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayE
 }
 
 /// How large the request is, as far as it decides what it may cost.
-fn sizes(journey: &Journey) -> Sizes {
+fn sizes(journey: &Journey, body_bytes: u64) -> Sizes {
     let view = &journey.view;
     Sizes {
-        body_bytes: (journey.envelope.len() as u64).saturating_sub(view.inline_bytes),
+        body_bytes: body_bytes.saturating_sub(view.inline_bytes),
         messages: view.messages,
         images: view.images,
         files: view.files,
@@ -116,10 +143,15 @@ fn client_limit(journey: &Journey) -> Option<u64> {
     }
 }
 
+/// Whether the gateway may have to choose an output limit.
+pub(super) fn may_clamp(principal: &Principal, journey: &Journey) -> bool {
+    client_limit(journey).is_none() && principal.is_capped()
+}
+
 /// The most tokens that a request is taken to use, for the token limits; corrected when it is known.
 pub(super) fn most_tokens(journey: &Journey, price: Option<&ModelPrice>) -> u64 {
     let output = client_limit(journey).or(price.and_then(|price| price.max_output_tokens)).unwrap_or(0);
-    ledger::input_bound(&sizes(journey), price)
+    ledger::input_bound(&sizes(journey, journey.envelope.len() as u64), price)
         .saturating_add(output.saturating_mul(journey.view.choices.max(1)))
 }
 
@@ -133,21 +165,23 @@ pub(super) fn reserve(
     journey: &Journey,
     candidate: &Candidate,
     price: Option<&ModelPrice>,
+    body: Body,
     at: Timestamp,
 ) -> Result<Reserved, GatewayError> {
-    let sizes = sizes(journey);
+    let sizes = sizes(journey, body.bytes);
     // Of the whole body: where no figures come, an inline image must not have cost nothing.
-    let whole_body = ledger::estimated_tokens(journey.envelope.len() as u64);
+    let whole_body = ledger::estimated_tokens(body.bytes);
     let input_estimate = whole_body.min(ledger::input_bound(&sizes, price));
     let choices = sizes.choices.max(1);
     let client_limit = client_limit(journey);
     let Some(price) = price else {
+        // A spent cap comes first: it refuses everything.
+        let ask = Ask { scopes: &principal.scopes, at, fit: &|_| Ok(NanoUsd::ZERO) };
+        let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
         if principal.is_capped() {
             return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
         }
-        let ask = Ask { scopes: &principal.scopes, at, fit: &|_| Ok(NanoUsd::ZERO) };
-        let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
-        let bounds = bounds(journey, None, client_limit, choices);
+        let bounds = bounds(journey, &sizes, None, client_limit, choices);
         return Ok(Reserved { reservation, output_limit: None, bounds, input_estimate });
     };
     if principal.is_capped() {
@@ -158,6 +192,7 @@ pub(super) fn reserve(
         price,
         client_limit,
         model_limit: price.max_output_tokens,
+        limit_bytes: body.limit_bytes,
         ceiling: ceiling(price, ledger::input_bound(&sizes, Some(price))),
     };
     let chosen = std::cell::Cell::new(None);
@@ -169,7 +204,7 @@ pub(super) fn reserve(
     let reservation =
         accounts.reserve(Ask { scopes: &principal.scopes, at, fit: &fit }).map_err(GatewayError::from)?;
     let output_limit = chosen.get();
-    let bounds = bounds(journey, Some(price), output_limit.or(client_limit), choices);
+    let bounds = bounds(journey, &sizes, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })
 }
 
@@ -177,13 +212,19 @@ pub(super) fn reserve(
 /// input. A window that the bound on the input fills does not say how much is left.
 fn ceiling(price: &ModelPrice, input_bound: u64) -> u64 {
     let window = price.context_window.map(|window| window.saturating_sub(input_bound));
-    let beside_the_input = window.filter(|left| *left >= LEAST_OUTPUT).unwrap_or(MOST_UNKNOWN_OUTPUT);
+    let beside_the_input = window.filter(|left| *left >= LEAST_OUTPUT).unwrap_or(UNKNOWN_CONTEXT);
     price.max_output_tokens.unwrap_or(beside_the_input)
 }
 
 /// The most that a provider's figures can say and still be true. A batch of prompts or of texts to embed may exceed
 /// the context window, which holds for each of them.
-fn bounds(journey: &Journey, price: Option<&ModelPrice>, limit: Option<u64>, choices: u64) -> UsageBounds {
+fn bounds(
+    journey: &Journey,
+    sizes: &Sizes,
+    price: Option<&ModelPrice>,
+    limit: Option<u64>,
+    choices: u64,
+) -> UsageBounds {
     let window = price
         .and_then(|price| price.context_window)
         .filter(|_| journey.endpoint == Endpoint::ChatCompletions);
@@ -192,7 +233,8 @@ fn bounds(journey: &Journey, price: Option<&ModelPrice>, limit: Option<u64>, cho
     UsageBounds {
         context_window: input,
         output_limit: limit.map(|_| most_output),
-        worst_input: input.min(ledger::input_bound(&sizes(journey), price)),
+        // A limit that the gateway adds makes the body a little longer.
+        worst_input: input.min(ledger::input_bound(sizes, price).saturating_add(MOST_LIMIT_BYTES)),
         worst_output: most_output,
     }
 }

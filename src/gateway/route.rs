@@ -36,7 +36,7 @@ pub(super) fn of(method: &Method, path: &str) -> Result<Route, GatewayError> {
         _ => match path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
             // Clients encode the slash of `provider/model`; nothing else in a model's name needs it.
             Some(id) => (Route::Model(id.replace("%2F", "/").replace("%2f", "/")), Method::GET),
-            None => return Err(GatewayError::UnknownPath { missing_v1: lacks_v1(path) }),
+            None => return Err(GatewayError::UnknownPath { missing_v1: lacks_v1(path), host: None }),
         },
     };
     if *method == wanted {
@@ -80,9 +80,12 @@ mod tests {
     fn a_path_without_v1_is_told_the_right_base_url() {
         assert!(matches!(
             of(&Method::POST, "/chat/completions"),
-            Err(GatewayError::UnknownPath { missing_v1: true })
+            Err(GatewayError::UnknownPath { missing_v1: true, .. })
         ));
-        assert!(matches!(of(&Method::POST, "/v2/x"), Err(GatewayError::UnknownPath { missing_v1: false })));
+        assert!(matches!(
+            of(&Method::POST, "/v2/x"),
+            Err(GatewayError::UnknownPath { missing_v1: false, .. })
+        ));
     }
 
     #[test]

@@ -93,6 +93,9 @@ pub(super) async fn open(
                     // It came with the first meaningful event: the relay ends there.
                     prelude.push_back(frame);
                     tap.note_error();
+                    if tap.has_failed() {
+                        break;
+                    }
                 }
                 Some(Step::Error { error, .. }) => {
                     let status = stands_for(&error);

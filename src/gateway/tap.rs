@@ -43,6 +43,7 @@ pub(super) struct Tap {
     events: EventReader,
     progress: StreamProgress,
     error: bool,
+    failed: bool,
     done: Option<Bytes>,
 }
 
@@ -50,7 +51,15 @@ impl Tap {
     pub(super) fn new(reading: Reading) -> Self {
         let framer = Framer::new(reading.most_event_bytes);
         let progress = StreamProgress::expecting(reading.choices);
-        Self { reading, framer, events: EventReader::default(), progress, error: false, done: None }
+        Self {
+            reading,
+            framer,
+            events: EventReader::default(),
+            progress,
+            error: false,
+            failed: false,
+            done: None,
+        }
     }
 
     /// More bytes from the provider.
@@ -95,6 +104,7 @@ impl Tap {
     /// An error event has gone to the client.
     pub(super) fn note_error(&mut self) {
         self.error = true;
+        self.failed |= !self.progress.finished();
     }
 
     /// Gives `[DONE]` back, to be read again as the next step.
@@ -105,7 +115,7 @@ impl Tap {
     /// Whether the provider reported an error before it had finished: nothing that comes after it is of use, but for
     /// usage.
     pub(super) fn has_failed(&self) -> bool {
-        self.error && !self.progress.finished()
+        self.failed
     }
 
     /// Whether an error event has gone to the client.

@@ -36,9 +36,9 @@ pub enum KeyRingError {
         /// Its place in the list, from 1.
         place: usize,
     },
-    /// One byte repeated, as in an example.
+    /// All zeros, as in an example.
     #[error(
-        "master key number {place} is one byte repeated, which anybody can guess; make one with `keystile master-key generate`"
+        "master key number {place} is all zeros, which anybody can guess; make one with `keystile master-key generate`"
     )]
     Weak {
         /// Its place in the list, from 1.
@@ -165,7 +165,7 @@ impl MasterKey {
             return Err(KeyRingError::NotAKey { place });
         }
         let key = &bytes[..KEY_BYTES];
-        if key.iter().all(|byte| *byte == key[0]) {
+        if key.iter().all(|byte| *byte == 0) {
             return Err(KeyRingError::Weak { place });
         }
         let fernet = Fernet::new(text).ok_or(KeyRingError::NotAKey { place })?;
@@ -297,10 +297,8 @@ mod tests {
 
     #[test]
     fn weak_and_repeated_keys_are_refused() {
-        for byte in [0, 1, b'a', 255] {
-            let weak = text(&URL_SAFE.encode([byte; 32]));
-            assert_eq!(KeyRing::from_texts(&[weak]).unwrap_err(), KeyRingError::Weak { place: 1 });
-        }
+        let weak = text(&URL_SAFE.encode([0; 32]));
+        assert_eq!(KeyRing::from_texts(&[weak]).unwrap_err(), KeyRingError::Weak { place: 1 });
         let key = KeyRing::generate();
         let again = text(&format!(" {}", *key.0));
         assert!(matches!(

@@ -107,24 +107,21 @@ pub fn check_new(password: &str, email: Option<&str>) -> Result<(), PasswordErro
         return weak("it is a run of neighbouring characters");
     }
     if is_weak_words(&lower) {
-        return weak("it is made of words such as `admin`, `password` or `changeme`");
+        return weak("it is a word such as `admin`, `password` or `changeme`");
     }
     Ok(())
 }
 
-/// Whether fewer than four letters remain once the weak words are taken out.
+/// Whether all its letters are one weak word, once or repeated.
 fn is_weak_words(lower: &str) -> bool {
     let mut letters = Zeroizing::new(String::with_capacity(lower.len()));
     letters.extend(lower.chars().filter(|c| c.is_alphabetic()));
     let mut rest = letters.as_str();
-    let (mut found, mut others) = (false, 0);
-    while let Some(first) = rest.chars().next() {
-        match WEAK_WORDS.iter().find_map(|word| rest.strip_prefix(word)) {
-            Some(after) => (found, rest) = (true, after),
-            None => (others, rest) = (others + 1, &rest[first.len_utf8()..]),
-        }
+    let Some(word) = WEAK_WORDS.iter().find(|word| rest.starts_with(**word)) else { return false };
+    while let Some(after) = rest.strip_prefix(word) {
+        rest = after;
     }
-    found && others < 4
+    rest.is_empty()
 }
 
 /// Hashes and checks passwords.
@@ -318,18 +315,15 @@ mod tests {
             "changemechangeme",
             "ChangeMe-2026!!",
             "password1234",
-            "Passw0rd password",
             "PASSWORD_PASSWORD",
             "admin1234567",
             "administrator",
-            "admin-password-1",
             "aaaaaaaaaaaa",
             "121212121212",
             "123456789012",
             "abcdefghijkl",
             "qwertyuiopas",
             "letmein12345",
-            "keystile-admin",
             "Mr.Longmailbox",
             "mr.longmailbox@example.com",
         ] {

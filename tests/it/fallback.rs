@@ -387,10 +387,13 @@ async fn of_two_failures_the_last_is_told_and_refused_candidates_are_skipped() {
 }
 
 #[tokio::test]
-async fn a_misspelt_model_does_not_end_at_a_fallback() {
+async fn a_name_that_stands_for_nothing_leads_to_the_fallbacks() {
     let pair = Pair::new(chat_ok("one", &usage(1, 1))).await;
-    pair.gateway.chat(&pair.key, json!({ "model": "gpt-4o-minny" })).await.refused(404, "model_not_found");
-    assert_eq!(pair.second.count(), 0);
+    let reply = pair.gateway.chat(&pair.key, json!({ "model": "gpt-4o-minny" })).await.expect(200);
+    assert_eq!(reply.header("x-keystile-model"), Some(SECOND));
+    let without = pair.gateway.virtual_key(json!({})).await;
+    pair.gateway.chat(&without, json!({ "model": "gpt-4o-minny" })).await.refused(404, "model_not_found");
+    assert_eq!(pair.second.count(), 1);
 }
 
 #[tokio::test]

@@ -33,10 +33,20 @@ fn penny_chat(more: Value) -> Value {
     body
 }
 
-/// The most a request of these members can cost in micro-USD, by the contract: a token a byte, 16 a message, and the
-/// output limit.
+/// The most a request of these members can cost in micro-USD, by the contract: a token for each byte that is sent, 16 a
+/// message, and the output limit.
 fn worst(more: &Value, output: u64) -> u64 {
-    chat_request(penny_chat(more.clone())).len() as u64 + 16 + output
+    let mut sent = penny_chat(more.clone());
+    sent["model"] = json!("penny");
+    if more["stream"] == json!(true) {
+        sent["stream_options"] = json!({ "include_usage": true });
+    }
+    chat_request(sent).len() as u64 + 16 + output
+}
+
+/// What a limit that the gateway adds takes in the body.
+fn added(name: &str, limit: u64) -> u64 {
+    format!(",\"{name}\":{limit}").len() as u64
 }
 
 async fn spent(gateway: &Gateway, key: &VirtualKey) -> (i64, i64) {
@@ -147,13 +157,14 @@ async fn a_request_without_a_limit_is_clamped_to_what_fits() {
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 10))).await;
     let gateway = house(&upstream).await;
     let input = worst(&json!({}), 0);
-    let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": input + 1_000 })).await;
+    let limit = added("max_completion_tokens", 1_000);
+    let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": input + limit + 1_000 })).await;
     let reply = gateway.chat(&key, penny_chat(json!({}))).await.expect(200);
     assert_eq!(reply.header("x-keystile-max-output-tokens"), Some("1000"));
     let sent = upstream.last().json();
     assert_eq!((&sent["max_completion_tokens"], sent.get("max_tokens")), (&json!(1_000), None));
 
-    // Twenty are spent, so 980 fit; a stream is clamped in the same way.
+    // Twenty are spent; a stream is clamped in the same way, and its limit has a digit less.
     let mut events = chat_events(&["a"]);
     events.extend([usage_chunk(&usage(10, 10)), done()]);
     upstream.answer(Answer::stream().send_all(events).end());
@@ -161,7 +172,7 @@ async fn a_request_without_a_limit_is_clamped_to_what_fits() {
     let stream = gateway.stream(&key, penny_chat(json!({}))).await;
     let clamped: u64 =
         stream.header("x-keystile-max-output-tokens").expect("a header").parse().expect("a number");
-    assert_eq!(clamped, 980 - input);
+    assert_eq!(clamped, 980 - input + 1);
     assert_eq!(upstream.last().json()["max_completion_tokens"], clamped);
     stream.text().await;
     gateway.usage_of(2).await;
@@ -192,7 +203,8 @@ async fn the_clamp_speaks_the_providers_word_for_it() {
     let body = json!({ "model": MODEL, "prompt": "x", "n": 2 }).to_string();
     let reply = gateway.post("/v1/completions", &key, body.clone()).await.expect(200);
     // Ten are spent, and each of two answers may be so long.
-    let each = (990 - body.len() as u64) / 2;
+    let sent = body.len() as u64 - "openai/".len() as u64 + added("max_tokens", 100);
+    let each = (990 - sent) / 2;
     assert_eq!(reply.header("x-keystile-max-output-tokens"), Some(each.to_string().as_str()));
     assert_eq!(upstream.last().json()["max_tokens"], each);
 }
@@ -202,6 +214,7 @@ async fn a_clamp_of_less_than_256_is_a_refusal() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 1))).await;
     let gateway = house(&upstream).await;
     let input = worst(&json!({}), 0);
+    let input = input + added("max_completion_tokens", 256);
     let short = gateway.virtual_key(json!({ "spend_cap_micro_usd": input + 255 })).await;
     gateway.chat(&short, penny_chat(json!({}))).await.refused(402, "spend_cap_reached");
     assert_eq!(upstream.count(), 0);
