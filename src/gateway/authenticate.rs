@@ -20,6 +20,7 @@ use crate::{
     ledger::{Scope, ScopeCap},
     limits::{Limiter, Limiters},
     store::{KeyRow, ProviderKeyRow, Store, StoreError, TenantRow},
+    upstream::CheckedUrl,
     vault::{Pepper, token},
 };
 
@@ -43,6 +44,8 @@ pub struct ProviderKey {
     pub row: ProviderKeyRow,
     /// Dialect, quirks and how it wants its key.
     pub provider: Arc<Provider>,
+    /// Where it is used, once that was checked.
+    pub url: CheckedUrl,
 }
 
 impl ProviderKey {
@@ -255,9 +258,11 @@ impl Authenticator {
                 Some(known) => Arc::clone(known),
                 None => Arc::new(Providers::custom(row.provider.clone(), &row.base_url, DialectKind::OpenAi)),
             };
-            keys.entry(row.provider.clone())
-                .or_default()
-                .push(Arc::new(ProviderKey { row: row.clone(), provider }));
+            keys.entry(row.provider.clone()).or_default().push(Arc::new(ProviderKey {
+                row: row.clone(),
+                provider,
+                url: CheckedUrl::default(),
+            }));
         }
         let limiter = self.limiters.get(Scope::Tenant(row.id), &row.limits);
         Tenant { generation, row, keys, limiter }

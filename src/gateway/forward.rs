@@ -188,6 +188,7 @@ async fn attempt(
             grant: prepared.grant,
             target: Target {
                 base_url: &row.base_url,
+                checked_url: &candidate.key.url,
                 auth: &candidate.key.provider.auth,
                 sealed: SealedRow {
                     tenant: principal.key.tenant,

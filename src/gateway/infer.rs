@@ -81,12 +81,13 @@ pub(super) async fn infer(
     let place = house.recorder.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
     let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
     if streams {
-        return stream(house, &principal, journey, plan, meter).await;
+        // Boxed, like the task below: the whole call would else be moved with every request, wherever it is answered.
+        return Box::pin(stream(house, &principal, journey, plan, meter)).await;
     }
     // The provider bills a call whether or not its client waits: it runs to its end in a task of its own.
     let house = Arc::clone(house);
     let tasks = house.tasks.clone();
-    let task = tasks.spawn(async move { whole(&house, &principal, journey, plan, meter).await });
+    let task = tasks.spawn(Box::pin(async move { whole(&house, &principal, journey, plan, meter).await }));
     task.await.unwrap_or(Err(GatewayError::Internal))
 }
 

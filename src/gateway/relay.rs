@@ -33,6 +33,16 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the prov
 /// How long the provider may take to end its body after `[DONE]`; then the connection is not used again.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// Events that follow each other faster than this are gathered and written together; a slower one goes out at once.
+const DENSE: Duration = Duration::from_millis(3);
+/// How often a body may answer that it waits before what it holds goes out: hyper asks twice in each turn of the
+/// connection's task, so that these are one turn and the start of the next.
+const HOLDS: u8 = 2;
+/// Most frames that are gathered: hyper writes so many at a time.
+const MOST_GATHERED: usize = 16;
+/// A larger chunk is worth a write of its own.
+const MOST_CHUNK_TO_GATHER: usize = 2048;
+
 /// Why a stream is cut.
 #[derive(Clone, Copy)]
 enum Cut {
@@ -80,6 +90,16 @@ impl Cut {
     }
 }
 
+/// Whether frames in hand wait for more. The HTTP client hands chunks over one by one, each in a turn of its own, also
+/// those that came in one packet; passed on as they are, each would cost the client's connection a write of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gather {
+    /// What is in hand goes out.
+    Release,
+    /// More may come by the next turn; so many times more the answer is to wait.
+    Hold(u8),
+}
+
 /// The body of a streamed answer.
 pub struct Relay {
     queue: VecDeque<Bytes>,
@@ -94,6 +114,7 @@ pub struct Relay {
     /// When the last event came that was more than a comment.
     progressed: Instant,
     said: Instant,
+    gather: Gather,
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -117,6 +138,7 @@ impl Relay {
             heard: now,
             progressed: now,
             said: now,
+            gather: Gather::Release,
             timer: Box::pin(tokio::time::sleep_until(first_alarm)),
             cut: Box::pin(house.cut.clone().cancelled_owned()),
         };
@@ -127,7 +149,12 @@ impl Relay {
     /// The next bytes for the client; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(bytes) = self.queue.pop_front() {
+            if self.meter.is_none() || self.queue.len() >= MOST_GATHERED {
+                self.gather = Gather::Release;
+            }
+            if self.gather == Gather::Release
+                && let Some(bytes) = self.queue.pop_front()
+            {
                 self.said = Instant::now();
                 return Poll::Ready(Some(bytes));
             }
@@ -140,13 +167,26 @@ impl Relay {
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
             match Pin::new(upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.heard = Instant::now();
+                    let now = Instant::now();
                     if let Ok(data) = frame.into_data() {
+                        let more = now - self.heard < DENSE && data.len() <= MOST_CHUNK_TO_GATHER;
+                        self.gather = if more { Gather::Hold(HOLDS) } else { Gather::Release };
                         self.tap.push(data);
                     }
+                    self.heard = now;
                 }
                 Poll::Ready(Some(Err(_))) => self.end(None, Some(Cut::Broken)),
                 Poll::Ready(None) => self.upstream_ended(),
+                Poll::Pending if !self.queue.is_empty() => {
+                    if let Gather::Hold(left @ 1..) = self.gather {
+                        // The next turn comes after whatever else is due now, the task of the provider's connection
+                        // among it.
+                        self.gather = Gather::Hold(left - 1);
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    self.gather = Gather::Release;
+                }
                 Poll::Pending => {
                     if self.cut.as_mut().poll(cx).is_ready() {
                         self.end(None, Some(Cut::Shutdown));

@@ -1,6 +1,9 @@
 //! One try of one candidate: open the key, build the request, send it, wait for the head, wipe the key.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -23,11 +26,33 @@ const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("keystile/", env
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
+/// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
+/// changes is loaded anew, and the policy stays the same as long as the process.
+#[derive(Debug, Default)]
+pub struct CheckedUrl(OnceLock<Url>);
+
+impl CheckedUrl {
+    fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Url, Failure> {
+        if let Some(url) = self.0.get() {
+            return Ok(url);
+        }
+        // The connector asks no resolver about literal addresses, and knows no ports: both are checked here.
+        policy
+            .check_url(base_url)
+            .map_err(|_| Failure::Unusable("the provider key's `base_url` may not be called"))?;
+        let url = Url::parse(base_url)
+            .map_err(|_| Failure::Unusable("the provider key's `base_url` is unreadable"))?;
+        Ok(self.0.get_or_init(|| url))
+    }
+}
+
 /// Where an attempt goes and with which sealed key.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     /// Base URL without a trailing slash.
     pub base_url: &'a str,
+    /// The same, once it was checked.
+    pub checked_url: &'a CheckedUrl,
     /// How the provider wants its key.
     pub auth: &'a AuthStyle,
     /// The sealed key.
@@ -70,12 +95,7 @@ impl Upstream {
     /// A [`Failure`] that says whether anything was sent. Error statuses are answers here, not failures.
     pub async fn send(&self, call: Call<'_>) -> Result<Response<reqwest::Body>, Failure> {
         let Call { grant, target, request, first_byte, deadline, sent } = call;
-        // The connector asks no resolver about literal addresses, and knows no ports: both are checked here.
-        self.policy
-            .check_url(target.base_url)
-            .map_err(|_| Failure::Unusable("the provider key's `base_url` may not be called"))?;
-        let url = Url::parse(&format!("{}{}", target.base_url, request.path))
-            .map_err(|_| Failure::Unusable("the provider key's `base_url` is unreadable"))?;
+        let url = at(target.checked_url.get(target.base_url, &self.policy)?, &request.path);
         let mut outgoing = Request::new(Method::POST, url);
         *outgoing.headers_mut() = self.headers(grant, &target, &request)?;
         *outgoing.body_mut() =
@@ -120,6 +140,15 @@ impl Upstream {
     }
 }
 
+/// `path`, which may have a query, below `base`.
+fn at(base: &Url, path: &str) -> Url {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(query);
+    url
+}
+
 /// The header that carries the key. Its bytes are wiped when the last holder, the HTTP client, lets go of them.
 #[expect(
     clippy::disallowed_methods,
@@ -136,4 +165,33 @@ fn credential(auth: &AuthStyle, secret: &ProviderSecret) -> Option<(HeaderName, 
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     value.set_sensitive(true);
     Some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_below_the_base_url() {
+        for (base, path, whole) in [
+            ("https://api.openai.com/v1", "/chat/completions", "https://api.openai.com/v1/chat/completions"),
+            ("http://127.0.0.1:8000", "/embeddings", "http://127.0.0.1:8000/embeddings"),
+            ("http://[::1]:8000/a/b/", "/x?y=1&z=%20", "http://[::1]:8000/a/b/x?y=1&z=%20"),
+        ] {
+            assert_eq!(at(&Url::parse(base).expect("a URL"), path).as_str(), whole);
+        }
+    }
+
+    #[test]
+    fn a_base_url_that_may_not_be_called_is_refused_every_time() {
+        let (policy, checked) = (EgressPolicy::default(), CheckedUrl::default());
+        for _ in 0..2 {
+            assert!(checked.get("http://169.254.169.254/v1", &policy).is_err());
+        }
+        let checked = CheckedUrl::default();
+        for _ in 0..2 {
+            let url = checked.get("https://api.openai.com/v1", &policy).expect("a public address");
+            assert_eq!(url.as_str(), "https://api.openai.com/v1");
+        }
+    }
 }

@@ -10,7 +10,7 @@ mod client;
 mod health;
 mod sent;
 
-pub use attempt::{Call, Target, Upstream};
+pub use attempt::{Call, CheckedUrl, Target, Upstream};
 pub use classify::{Failure, Verdict};
 pub use client::build_client;
 pub use health::{Health, Standing};
