@@ -282,8 +282,8 @@ fn strong(text: &str) -> Result<(), String> {
     let letters: Zeroizing<String> = Zeroizing::new(
         text.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect::<String>(),
     );
-    let placeholder = letters.chars().all(|c| c == 'x') || letters.chars().all(|c| c == '0');
-    if placeholder || letters.contains("changeme") || WEAK.contains(&letters.as_str()) {
+    let example = letters.chars().all(|c| c == 'x') || letters.chars().all(|c| c == '0');
+    if example || letters.contains("changeme") || WEAK.contains(&letters.as_str()) {
         return Err("is a value that anyone would guess; choose a random one".to_owned());
     }
     Ok(())
