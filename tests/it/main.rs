@@ -3,6 +3,7 @@
 mod allow_list;
 mod architecture;
 mod chat;
+mod cli;
 mod connections;
 mod corpus;
 mod database_gone;
