@@ -8,7 +8,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use keystile::{
-    domain::{CapMode, NanoUsd, SpendCap, SpendWindow, TenantId, Timestamp, VirtualKeyId},
+    domain::{CapMode, NanoUsd, SpendCap, SpendWindow, TenantId, Timestamp, VirtualKeyId, Zone},
     ledger::{Accounts, Ask, ScopeCap},
 };
 
@@ -37,7 +37,7 @@ fn scopes(count: usize) -> Vec<ScopeCap> {
 fn reserve_and_settle(accounts: &Arc<Accounts>, scopes: &[ScopeCap]) {
     let at = Timestamp::from_millis(1_795_219_200_000);
     let fit = |left: Option<NanoUsd>| if left.is_none_or(|left| left >= NEED) { Ok(NEED) } else { Err(NEED) };
-    if let Ok(reservation) = accounts.reserve(Ask { scopes, at, fit: &fit }) {
+    if let Ok(reservation) = accounts.reserve(Ask { scopes, at, zone: Zone::UTC, fit: &fit }) {
         // Nothing charged: the cap must not run out during the measurement.
         std::hint::black_box(reservation.settle(NanoUsd::ZERO));
     }

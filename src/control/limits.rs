@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Control, ControlError, Patch, checks};
 use crate::{
-    domain::{CapMode, NanoUsd, Scope, SpendWindow, Timestamp},
+    domain::{CapMode, NanoUsd, Scope, SpendWindow, Timestamp, Zone},
     ledger::Standing,
     store::StoredLimits,
 };
@@ -167,10 +167,11 @@ impl Control {
     ) -> Result<LimitsView, ControlError> {
         let now = self.clock.now();
         let window = limits.spend_window;
+        let index = window.index(now, Zone::UTC);
         let standing = match &self.accounts {
-            Some(accounts) => accounts.standing(of, window, now),
+            Some(accounts) => accounts.standing(of, window, index),
             None => Standing {
-                settled: self.store.spend_settled(of, window, window.index(now)).await?,
+                settled: self.store.spend_settled(of, window, index).await?,
                 ..Standing::default()
             },
         };
@@ -189,7 +190,7 @@ impl Control {
             spent_micro_usd: standing.settled.micro_rounded_up(),
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
             remaining_micro_usd: limits.spend_cap.map(|cap| left(cap).micro_rounded_down()),
-            window_resets_at: window.resets_at(now),
+            window_resets_at: window.resets_at(now, Zone::UTC),
         })
     }
 }

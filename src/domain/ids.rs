@@ -56,12 +56,20 @@ macro_rules! prefixed_ids {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                // Text for people, 16 bytes for the journal.
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    self.0.serialize(serializer)
+                }
             }
         }
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if !deserializer.is_human_readable() {
+                    return Uuid::deserialize(deserializer).map(Self);
+                }
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
@@ -80,6 +88,10 @@ prefixed_ids! {
     ProviderKeyId = "pk_";
     /// A token with which a service reads keys from the vault.
     ServiceTokenId = "st_";
+    /// A budget that several virtual keys share.
+    BudgetId = "bud_";
+    /// A gateway process and its data directory; it outlives restarts.
+    InstanceId = "ins_";
     /// A model alias of a tenant.
     AliasId = "als_";
     /// One version of one price.

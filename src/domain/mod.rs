@@ -13,6 +13,7 @@ pub mod scope;
 pub mod secret;
 pub mod sqlite;
 pub mod usage;
+pub mod window;
 
 pub use actor::{Actor, Permission, Role};
 pub use audit::{AuditAction, AuditCategory, AuditEvent};
@@ -20,15 +21,16 @@ pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
 pub use grant::DispatchGrant;
 pub use ids::{
-    AliasId, AuditId, ParseIdError, PriceId, ProviderKeyId, RequestId, ServiceTokenId, TenantId, UserId,
-    VirtualKeyId,
+    AliasId, AuditId, BudgetId, InstanceId, ParseIdError, PriceId, ProviderKeyId, RequestId, ServiceTokenId,
+    TenantId, UserId, VirtualKeyId,
 };
 pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};
-pub use policy::{CapMode, KeyState, Limits, SpendCap, SpendWindow, WindowIndex};
+pub use policy::{CapMode, KeyState, Limits, SpendCap};
 pub use scope::Scope;
 pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
 pub use sqlite::{SqliteUrlError, sqlite_file, sqlite_url};
 pub use usage::{
     AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,
 };
+pub use window::{SpendWindow, UnknownZone, WindowIndex, Windows, Zone};

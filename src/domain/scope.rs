@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-use super::{TenantId, VirtualKeyId};
+use super::{BudgetId, TenantId, VirtualKeyId};
 
 /// Something that has limits of its own. A request is in several scopes at once and must fit all of them. The order
 /// of scopes is the order in which their locks are taken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Scope {
     /// One virtual key.
     VirtualKey(VirtualKeyId),
     /// One tenant, all of its keys together.
     Tenant(TenantId),
+    /// A budget that several keys share.
+    Budget(BudgetId),
 }
 
 impl Scope {
@@ -20,6 +22,7 @@ impl Scope {
         match self {
             Self::VirtualKey(_) => "virtual_key",
             Self::Tenant(_) => "tenant",
+            Self::Budget(_) => "budget",
         }
     }
 }
@@ -29,6 +32,7 @@ impl fmt::Display for Scope {
         match self {
             Self::VirtualKey(id) => id.fmt(f),
             Self::Tenant(id) => id.fmt(f),
+            Self::Budget(id) => id.fmt(f),
         }
     }
 }
@@ -42,5 +46,11 @@ impl From<VirtualKeyId> for Scope {
 impl From<TenantId> for Scope {
     fn from(id: TenantId) -> Self {
         Self::Tenant(id)
+    }
+}
+
+impl From<BudgetId> for Scope {
+    fn from(id: BudgetId) -> Self {
+        Self::Budget(id)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, RequestId, TenantId, Timestamp,
-    VirtualKeyId,
+    ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, RequestId, Scope, TenantId, Timestamp,
+    VirtualKeyId, Windows,
 };
 
 /// A class of tokens with a price of its own. Classes are disjoint: a token is in exactly one.
@@ -57,7 +57,7 @@ impl TokenClass {
 }
 
 /// Tokens by class. `reasoning` says how many of `output` were reasoning and has no price of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenUsage {
     /// Fresh input.
     pub input: u64,
@@ -232,12 +232,16 @@ pub struct AttemptRecord {
 }
 
 /// Everything that is kept of one request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// Which request.
     pub request_id: RequestId,
-    /// When it arrived. Its windows are those of this moment.
+    /// When it arrived.
     pub started_at: Timestamp,
+    /// The windows that it counts in: those of its arrival, in the tenant's time zone.
+    pub windows: Windows,
+    /// Whose spend it is: the virtual key's, the tenant's, and that of the budgets the key had joined.
+    pub scopes: Vec<Scope>,
     /// Whose.
     pub tenant_id: TenantId,
     /// With which virtual key.
@@ -259,10 +263,12 @@ pub struct UsageRecord {
     /// Tokens, all charged attempts together.
     pub usage: TokenUsage,
     /// Cost, all charged attempts together; `None` when no price is known.
+    #[serde(with = "maybe_nano")]
     pub cost: Option<NanoUsd>,
     /// Cost by class.
     pub cost_lines: Vec<CostLine>,
     /// What a clamp took away from the provider's figures.
+    #[serde(with = "nano")]
     pub clamped: NanoUsd,
     /// Which price was in force.
     pub price_version: Option<String>,
@@ -274,4 +280,39 @@ pub struct UsageRecord {
     pub time_to_first_token_ms: Option<u64>,
     /// The key's tags joined by the request's.
     pub tags: BTreeMap<String, String>,
+}
+
+/// Amounts as they stand in the journal. An API shows micro-USD and must say so field by field, so the type itself has
+/// no serialised form.
+mod nano {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::NanoUsd;
+
+    pub(super) fn serialize<S: Serializer>(amount: &NanoUsd, serializer: S) -> Result<S::Ok, S::Error> {
+        amount.nano().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NanoUsd, D::Error> {
+        i64::deserialize(deserializer).map(NanoUsd::new)
+    }
+}
+
+mod maybe_nano {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::NanoUsd;
+
+    pub(super) fn serialize<S: Serializer>(
+        amount: &Option<NanoUsd>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        amount.map(NanoUsd::nano).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NanoUsd>, D::Error> {
+        Ok(Option::<i64>::deserialize(deserializer)?.map(NanoUsd::new))
+    }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{GatewayBody, House, authenticate::Principal, error::GatewayError, plan};
 use crate::{
     catalogue::{ModelPrice, PriceBook},
-    domain::{CapMode, KeyState, ModelName, ModelPattern, ModelRef, NanoUsd, SpendWindow, Timestamp},
+    domain::{CapMode, KeyState, ModelName, ModelPattern, ModelRef, NanoUsd, SpendWindow, Timestamp, Zone},
 };
 
 #[derive(Serialize)]
@@ -151,7 +151,7 @@ pub(super) fn key(house: &House, principal: &Arc<Principal>) -> Result<Response<
     let (key, now) = (&principal.key, house.clock.now());
     let cap = key.limits.cap;
     let window = cap.map_or(SpendWindow::Total, |cap| cap.window);
-    let standing = house.accounts.standing(principal.scopes[0].scope, window, now);
+    let standing = house.accounts.standing(principal.scopes[0].scope, window, window.index(now, Zone::UTC));
     let left = |cap: NanoUsd| cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO);
     let models_allowed = key.limits.models_allowed.as_ref();
     json(
@@ -169,7 +169,7 @@ pub(super) fn key(house: &House, principal: &Arc<Principal>) -> Result<Response<
             spent_micro_usd: standing.settled.micro_rounded_up(),
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
             remaining_micro_usd: cap.map(|cap| left(cap.amount).micro_rounded_down()),
-            window_resets_at: window.resets_at(now),
+            window_resets_at: window.resets_at(now, Zone::UTC),
             rate_limit_rpm: key.limits.rpm,
             rate_limit_tpm: key.limits.tpm,
             max_parallel: key.limits.max_parallel,

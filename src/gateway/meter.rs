@@ -10,7 +10,7 @@ use crate::{
     catalogue::{ModelPrice, ServiceTier},
     domain::{
         AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, TenantId,
-        Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
+        Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
     ledger::{self, Place, Reservation},
     limits::{InFlight, TokenDebit},
@@ -280,6 +280,8 @@ impl Meter {
         place.record(UsageRecord {
             request_id: self.facts.request_id,
             started_at: self.facts.started_at,
+            windows: Windows::of(self.facts.started_at, Zone::UTC),
+            scopes: vec![self.facts.virtual_key.into(), self.facts.tenant.into()],
             tenant_id: self.facts.tenant,
             virtual_key_id: self.facts.virtual_key,
             provider_key_id: last.key.id(),

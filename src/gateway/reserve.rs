@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Journey, authenticate::Principal, error::GatewayError, plan::Candidate};
 use crate::{
     catalogue::ModelPrice,
-    domain::{NanoUsd, Timestamp, TokenClass},
+    domain::{NanoUsd, Timestamp, TokenClass, Zone},
     ledger::{self, Accounts, Ask, Reservation, Sizes, WorstCase},
     wire::{Endpoint, UsageBounds},
 };
@@ -176,7 +176,7 @@ pub(super) fn reserve(
     let client_limit = client_limit(journey);
     let Some(price) = price else {
         // A spent cap comes first: it refuses everything.
-        let ask = Ask { scopes: &principal.scopes, at, fit: &|_| Ok(NanoUsd::ZERO) };
+        let ask = Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &|_| Ok(NanoUsd::ZERO) };
         let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
         if principal.is_capped() {
             return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
@@ -201,8 +201,9 @@ pub(super) fn reserve(
         chosen.set(limit);
         Ok(need)
     };
-    let reservation =
-        accounts.reserve(Ask { scopes: &principal.scopes, at, fit: &fit }).map_err(GatewayError::from)?;
+    let reservation = accounts
+        .reserve(Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &fit })
+        .map_err(GatewayError::from)?;
     let output_limit = chosen.get();
     let bounds = bounds(journey, &sizes, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })

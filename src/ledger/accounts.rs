@@ -19,7 +19,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, WindowIndex};
+use crate::domain::{NanoUsd, Scope, SpendWindow, WindowIndex, Windows};
 
 /// Scopes of one request that need no memory from the heap.
 pub(super) const FEW: usize = 2;
@@ -72,10 +72,10 @@ impl Accounts {
         }
     }
 
-    /// Where `scope` stands in the `window` that `at` lies in; nothing when it was never used.
-    pub fn standing(&self, scope: Scope, window: SpendWindow, at: Timestamp) -> Standing {
+    /// Where `scope` stands in one window; nothing when it was never used.
+    pub fn standing(&self, scope: Scope, window: SpendWindow, index: WindowIndex) -> Standing {
         let account = self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned();
-        account.map(|account| account.lock().standing(window, window.index(at))).unwrap_or_default()
+        account.map(|account| account.lock().standing(window, index)).unwrap_or_default()
     }
 
     /// Everything that is reserved now: the sum of the amounts of all open reservations, each counted once.
@@ -146,20 +146,6 @@ impl Account {
     }
 }
 
-/// The index of every window at one moment, in the order of [`SpendWindow::ALL`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment([WindowIndex; 4]);
-
-impl Moment {
-    pub(super) fn of(at: Timestamp) -> Self {
-        Self(SpendWindow::ALL.map(|window| window.index(at)))
-    }
-
-    pub(super) fn index(&self, window: SpendWindow) -> WindowIndex {
-        self.0[position(window)]
-    }
-}
-
 const fn position(window: SpendWindow) -> usize {
     match window {
         SpendWindow::Total => 0,
@@ -193,18 +179,18 @@ impl Balances {
         Standing { settled: narrow(settled), reserved: narrow(reserved) }
     }
 
-    /// Holds `amount` in every window of `moment`.
-    pub(super) fn reserve(&mut self, moment: &Moment, amount: NanoUsd) {
-        for (window, index) in self.0.iter_mut().zip(moment.0) {
+    /// Holds `amount` in every window of `windows`.
+    pub(super) fn reserve(&mut self, windows: &Windows, amount: NanoUsd) {
+        for (window, (_, index)) in self.0.iter_mut().zip(windows.iter()) {
             let period = window.period_mut(index);
             period.open += 1;
             period.reserved += i128::from(amount.nano());
         }
     }
 
-    /// Ends a hold of `held` that was made at `moment`, and settles `charged` of it, in the same windows.
-    pub(super) fn settle(&mut self, moment: &Moment, held: NanoUsd, charged: NanoUsd) {
-        for (window, index) in self.0.iter_mut().zip(moment.0) {
+    /// Ends a hold of `held` that was made in `windows`, and settles `charged` of it, in the same windows.
+    pub(super) fn settle(&mut self, windows: &Windows, held: NanoUsd, charged: NanoUsd) {
+        for (window, (_, index)) in self.0.iter_mut().zip(windows.iter()) {
             let period = window.period_mut(index);
             period.open = period.open.saturating_sub(1);
             period.reserved -= i128::from(held.nano());
@@ -254,7 +240,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::VirtualKeyId;
+    use crate::domain::{Timestamp, VirtualKeyId, Zone};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).expect("a time")
@@ -265,7 +251,11 @@ mod tests {
         let accounts = Accounts::default();
         let scope = Scope::from(VirtualKeyId::generate());
         assert_eq!(
-            accounts.standing(scope, SpendWindow::Daily, at("2026-11-21")),
+            accounts.standing(
+                scope,
+                SpendWindow::Daily,
+                SpendWindow::Daily.index(at("2026-11-21"), Zone::UTC)
+            ),
             Standing { settled: NanoUsd::ZERO, reserved: NanoUsd::ZERO }
         );
         assert!(accounts.is_empty(), "looking must not make an account");
@@ -280,15 +270,22 @@ mod tests {
             |(window, nano)| SettledSpend {
                 scope,
                 window,
-                index: window.index(now),
+                index: window.index(now, Zone::UTC),
                 settled: NanoUsd::new(nano),
             },
         );
         accounts.load(rows);
         accounts.load(rows);
-        let settled = |window| accounts.standing(scope, window, now).settled.nano();
+        let settled = |window| accounts.standing(scope, window, window.index(now, Zone::UTC)).settled.nano();
         assert_eq!(SpendWindow::ALL.map(settled), [9, 7, 0, 3]);
-        assert_eq!(accounts.standing(scope, SpendWindow::Daily, at("2026-11-22")), Standing::default());
+        assert_eq!(
+            accounts.standing(
+                scope,
+                SpendWindow::Daily,
+                SpendWindow::Daily.index(at("2026-11-22"), Zone::UTC)
+            ),
+            Standing::default()
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::{fmt, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::accounts::{Account, Accounts, FEW, Moment, Standing, narrow};
-use crate::domain::{CapMode, NanoUsd, Scope, SpendCap, Timestamp};
+use super::accounts::{Account, Accounts, FEW, Standing, narrow};
+use crate::domain::{CapMode, NanoUsd, Scope, SpendCap, Timestamp, Windows, Zone};
 
 /// A scope and the cap that it has now. The cap comes with each request, so a change of it holds from the next on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,10 @@ pub struct Ask<'a> {
     /// Every scope of the request, the narrowest first: the first that refuses is named. A scope may stand there more
     /// than once, with several caps.
     pub scopes: &'a [ScopeCap],
-    /// When the request arrived: the moment that its usage record has as `started_at`, so that memory and database
-    /// count it in the same windows.
+    /// When the request arrived.
     pub at: Timestamp,
+    /// Where the tenant's days begin.
+    pub zone: Zone,
     /// Called at most once, with locks held, so it must only calculate: given what is left under all hard caps (`None`:
     /// unlimited) it says how much to reserve, or the smallest amount that would have done.
     pub fit: &'a dyn Fn(Option<NanoUsd>) -> Result<NanoUsd, NanoUsd>,
@@ -105,7 +106,7 @@ impl Accounts {
     /// A [`Refusal`] that names the first scope without room. A cap whose settled spend has reached it refuses
     /// everything, also what costs nothing.
     pub fn reserve(self: &Arc<Self>, ask: Ask<'_>) -> Result<Reservation, Refusal> {
-        let moment = Moment::of(ask.at);
+        let windows = Windows::of(ask.at, ask.zone);
         let accounts = self.accounts(ask.scopes.iter().map(|each| each.scope));
         let mut locked: SmallVec<[_; FEW]> = accounts.iter().map(|account| account.lock()).collect();
         let balances_of = |scope: Scope| {
@@ -117,11 +118,11 @@ impl Accounts {
         let caps = || ask.scopes.iter().filter_map(|each| each.cap.map(|cap| (each.scope, cap)));
         for (scope, cap) in caps() {
             let balances = &locked[balances_of(scope)];
-            let (settled, reserved) = balances.exact(cap.window, moment.index(cap.window));
+            let (settled, reserved) = balances.exact(cap.window, windows.index(cap.window));
             let amount = i128::from(cap.amount.nano());
             if settled >= amount {
-                let standing = balances.standing(cap.window, moment.index(cap.window));
-                return Err(refusal(RefusalKind::Reached, scope, cap, standing, NanoUsd::ZERO, ask.at));
+                let standing = balances.standing(cap.window, windows.index(cap.window));
+                return Err(refusal(RefusalKind::Reached, scope, cap, standing, NanoUsd::ZERO, &ask));
             }
             if cap.mode == CapMode::Hard {
                 let here = (amount - settled - reserved).max(0);
@@ -134,25 +135,25 @@ impl Accounts {
         let need = need.max(NanoUsd::ZERO);
         for (scope, cap) in caps().filter(|(_, cap)| cap.mode == CapMode::Hard) {
             let balances = &locked[balances_of(scope)];
-            let (settled, reserved) = balances.exact(cap.window, moment.index(cap.window));
+            let (settled, reserved) = balances.exact(cap.window, windows.index(cap.window));
             let (amount, wanted) = (i128::from(cap.amount.nano()), i128::from(need.nano()));
             if settled + reserved + wanted > amount {
                 let kind =
                     if settled + wanted > amount { RefusalKind::Reached } else { RefusalKind::Reserved };
-                let standing = balances.standing(cap.window, moment.index(cap.window));
-                return Err(refusal(kind, scope, cap, standing, need, ask.at));
+                let standing = balances.standing(cap.window, windows.index(cap.window));
+                return Err(refusal(kind, scope, cap, standing, need, &ask));
             }
         }
 
         for balances in &mut locked {
-            balances.reserve(&moment, need);
+            balances.reserve(&windows, need);
         }
         drop(locked);
         self.count_reserved(need);
         Ok(Reservation {
             ledger: Arc::clone(self),
             accounts,
-            moment,
+            windows,
             amount: need,
             clamp: left.is_some(),
             open: true,
@@ -166,10 +167,10 @@ fn refusal(
     cap: SpendCap,
     standing: Standing,
     needed: NanoUsd,
-    at: Timestamp,
+    ask: &Ask<'_>,
 ) -> Refusal {
     let Standing { settled, reserved } = standing;
-    Refusal { kind, scope, cap, settled, reserved, needed, resets_at: cap.window.resets_at(at) }
+    Refusal { kind, scope, cap, settled, reserved, needed, resets_at: cap.window.resets_at(ask.at, ask.zone) }
 }
 
 /// An amount held in every scope of a request, from before it is sent until it is settled or released.
@@ -177,7 +178,7 @@ fn refusal(
 pub struct Reservation {
     ledger: Arc<Accounts>,
     accounts: SmallVec<[Arc<Account>; FEW]>,
-    moment: Moment,
+    windows: Windows,
     amount: NanoUsd,
     clamp: bool,
     open: bool,
@@ -215,7 +216,7 @@ impl Reservation {
         // One account after the other: each becomes freer, so nothing can be admitted in between that could not be
         // admitted after all of them.
         for account in &self.accounts {
-            account.lock().settle(&self.moment, self.amount, charged);
+            account.lock().settle(&self.windows, self.amount, charged);
         }
         self.ledger.count_unreserved(self.amount);
     }

@@ -13,7 +13,7 @@ use sea_orm::{
 };
 
 use super::{Store, StoreError, Tx, rows};
-use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex};
+use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
 
 /// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
 const ROWS_AT_ONCE: usize = 500;
@@ -47,9 +47,9 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
             if cost == NanoUsd::ZERO {
                 continue;
             }
-            for scope in [Scope::VirtualKey(record.virtual_key_id), Scope::Tenant(record.tenant_id)] {
-                for window in SpendWindow::ALL {
-                    let sum = added.entry((scope, window, window.index(record.started_at))).or_default();
+            for &scope in &record.scopes {
+                for (window, index) in record.windows.iter() {
+                    let sum = added.entry((scope, window, index)).or_default();
                     *sum = sum.plus(cost);
                 }
             }
@@ -136,7 +136,7 @@ impl Store {
             any.add(
                 Condition::all()
                     .add(spend_counter::Column::Window.eq(window.as_str()))
-                    .add(spend_counter::Column::WindowIndex.eq(window.index(now).0)),
+                    .add(spend_counter::Column::WindowIndex.eq(window.index(now, Zone::UTC).0)),
             )
         });
         let found = spend_counter::Entity::find().filter(running).all(self.reader()).await?;
@@ -151,6 +151,7 @@ fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
         scope: match row.scope.as_str() {
             "virtual_key" => Scope::VirtualKey(rows::id(TABLE, &row.scope_id)?),
             "tenant" => Scope::Tenant(rows::id(TABLE, &row.scope_id)?),
+            "budget" => Scope::Budget(rows::id(TABLE, &row.scope_id)?),
             _ => return Err(corrupt("`scope` is unknown")),
         },
         window: rows::spend_window(&row.window).ok_or(corrupt("`window` is unknown"))?,

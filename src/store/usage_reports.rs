@@ -267,14 +267,8 @@ impl Store {
         window: SpendWindow,
         index: WindowIndex,
     ) -> Result<NanoUsd, StoreError> {
-        let (kind, of) = match scope {
-            Scope::VirtualKey(key) => ("virtual_key", key.to_string()),
-            Scope::Tenant(tenant) => ("tenant", tenant.to_string()),
-        };
-        let row =
-            spend_counter::Entity::find_by_id((kind.to_owned(), of, window.as_str().to_owned(), index.0))
-                .one(self.reader())
-                .await?;
+        let (kind, of, window) = (scope.kind().to_owned(), scope.to_string(), window.as_str().to_owned());
+        let row = spend_counter::Entity::find_by_id((kind, of, window, index.0)).one(self.reader()).await?;
         Ok(row.map_or(NanoUsd::ZERO, |row| NanoUsd::new(row.settled_nano_usd)))
     }
 }

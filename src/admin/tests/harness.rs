@@ -23,7 +23,7 @@ use crate::{
     domain::{
         Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
-        TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
+        TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
     ledger::Accounts,
     store::testing::{self, TestStore},
@@ -215,6 +215,8 @@ pub(super) fn usage(
     UsageRecord {
         request_id: RequestId::generate(),
         started_at: Timestamp::parse(at).expect("a time"),
+        windows: Windows::of(Timestamp::parse(at).expect("a time"), Zone::UTC),
+        scopes: vec![key.into(), tenant.into()],
         tenant_id: tenant,
         virtual_key_id: key,
         provider_key_id,

@@ -6,7 +6,7 @@ use std::{
 use super::*;
 use crate::domain::{
     ModelName, ModelRef, NanoUsd, Outcome, ProviderKeyId, RequestId, TenantId, Timestamp, TokenUsage,
-    UsageSource, VirtualKeyId,
+    UsageSource, VirtualKeyId, Windows, Zone,
 };
 
 #[derive(Clone, Copy)]
@@ -72,6 +72,8 @@ fn record() -> UsageRecord {
     UsageRecord {
         request_id: RequestId::generate(),
         started_at: Timestamp::from_millis(0),
+        windows: Windows::of(Timestamp::from_millis(0), Zone::UTC),
+        scopes: Vec::new(),
         tenant_id: TenantId::generate(),
         virtual_key_id: VirtualKeyId::generate(),
         provider_key_id: ProviderKeyId::generate(),

@@ -11,7 +11,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::domain::{SpendWindow, TenantId, VirtualKeyId, WindowIndex};
+use crate::domain::{SpendWindow, TenantId, VirtualKeyId, WindowIndex, Zone};
 
 fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a time")
@@ -46,7 +46,7 @@ fn try_reserve(
     let scopes: Vec<_> = scopes.iter().map(|&(scope, cap)| ScopeCap { scope, cap }).collect();
     let need = NanoUsd::new(need);
     let fit = |left: Option<NanoUsd>| if left.is_none_or(|left| need <= left) { Ok(need) } else { Err(need) };
-    accounts.reserve(Ask { scopes: &scopes, at: moment, fit: &fit })
+    accounts.reserve(Ask { scopes: &scopes, at: moment, zone: Zone::UTC, fit: &fit })
 }
 
 fn now() -> Timestamp {
@@ -54,7 +54,7 @@ fn now() -> Timestamp {
 }
 
 fn total(accounts: &Accounts, scope: Scope) -> (i64, i64) {
-    let standing = accounts.standing(scope, SpendWindow::Total, now());
+    let standing = accounts.standing(scope, SpendWindow::Total, WindowIndex(0));
     (standing.settled.nano(), standing.reserved.nano())
 }
 
@@ -137,8 +137,9 @@ fn what_is_left_is_the_least_over_all_hard_caps_and_fit_may_take_less_than_it_wi
         seen.set(left);
         left.ok_or(NanoUsd::MAX)
     };
-    let held =
-        accounts.reserve(Ask { scopes: &scopes, at: now(), fit: &fit }).expect("fits by its own choice");
+    let held = accounts
+        .reserve(Ask { scopes: &scopes, at: now(), zone: Zone::UTC, fit: &fit })
+        .expect("fits by its own choice");
     assert_eq!((seen.get(), held.amount().nano()), (Some(NanoUsd::new(20)), 20));
 }
 
@@ -176,7 +177,12 @@ fn a_fit_that_panics_leaves_the_accounts_usable() {
     let scopes = [ScopeCap { scope, cap: hard(5) }];
     let inside = Arc::clone(&accounts);
     let panicked = thread::spawn(move || {
-        let _held = inside.reserve(Ask { scopes: &scopes, at: now(), fit: &|_| panic!("in the closure") });
+        let _held = inside.reserve(Ask {
+            scopes: &scopes,
+            at: now(),
+            zone: Zone::UTC,
+            fit: &|_| panic!("in the closure"),
+        });
     })
     .join();
     assert!(panicked.is_err());
@@ -331,14 +337,14 @@ struct Model {
 
 impl Model {
     fn standing(&self, scope: usize, window: SpendWindow, moment: Timestamp) -> (i64, i64) {
-        let entry = (scope, window, window.index(moment));
+        let entry = (scope, window, window.index(moment, Zone::UTC));
         (self.settled.get(&entry).copied().unwrap_or(0), self.reserved.get(&entry).copied().unwrap_or(0))
     }
 
     fn hold(&mut self, scopes: &[usize], moment: Timestamp, amount: i64) {
         for (&scope, window) in scopes.iter().flat_map(|scope| SpendWindow::ALL.map(|window| (scope, window)))
         {
-            *self.reserved.entry((scope, window, window.index(moment))).or_default() += amount;
+            *self.reserved.entry((scope, window, window.index(moment, Zone::UTC))).or_default() += amount;
         }
     }
 
@@ -348,7 +354,7 @@ impl Model {
         for (&scope, window) in
             open.scopes.iter().flat_map(|scope| SpendWindow::ALL.map(|window| (scope, window)))
         {
-            *self.settled.entry((scope, window, window.index(open.moment))).or_default() += amount;
+            *self.settled.entry((scope, window, window.index(open.moment, Zone::UTC))).or_default() += amount;
         }
     }
 
@@ -450,7 +456,7 @@ proptest! {
                     accounts.load([super::super::SettledSpend {
                         scope: names[scope],
                         window,
-                        index: window.index(moment),
+                        index: window.index(moment, Zone::UTC),
                         settled: NanoUsd::new(settled),
                     }]);
                 }
@@ -461,7 +467,7 @@ proptest! {
             for moment in MOMENTS.map(at) {
                 for (number, name) in names.iter().enumerate() {
                     for window in SpendWindow::ALL {
-                        let standing = accounts.standing(*name, window, moment);
+                        let standing = accounts.standing(*name, window, window.index(moment, Zone::UTC));
                         let stands = (standing.settled.nano(), standing.reserved.nano());
                         prop_assert_eq!(stands, model.standing(number, window, moment));
                         prop_assert!(stands.0 >= 0 && stands.1 >= 0);
@@ -473,7 +479,7 @@ proptest! {
         drop(open);
         prop_assert_eq!(accounts.reserved_total(), NanoUsd::ZERO);
         for name in names {
-            prop_assert_eq!(accounts.standing(name, SpendWindow::Total, moment).reserved, NanoUsd::ZERO);
+            prop_assert_eq!(accounts.standing(name, SpendWindow::Total, WindowIndex(0)).reserved, NanoUsd::ZERO);
         }
     }
 

@@ -6,7 +6,7 @@ use sea_orm::PaginatorTrait;
 use super::*;
 use crate::domain::{TenantId, VirtualKeyId};
 use crate::{
-    domain::{ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, TokenUsage, UsageSource},
+    domain::{ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, TokenUsage, UsageSource, Windows},
     store::testing,
 };
 
@@ -14,6 +14,8 @@ fn record(tenant: TenantId, key: VirtualKeyId, started_at: Timestamp, cost: Opti
     UsageRecord {
         request_id: RequestId::generate(),
         started_at,
+        windows: Windows::of(started_at, Zone::UTC),
+        scopes: vec![key.into(), tenant.into()],
         tenant_id: tenant,
         virtual_key_id: key,
         provider_key_id: ProviderKeyId::generate(),
