@@ -9,6 +9,7 @@
 mod accounts;
 pub mod cost;
 pub mod estimate;
+pub mod journal;
 mod record;
 mod reserve;
 
