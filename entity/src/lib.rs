@@ -8,6 +8,8 @@ pub mod audit_head;
 pub mod change_log;
 pub mod house_secret;
 pub mod idempotency_key;
+pub mod instance;
+pub mod lease;
 pub mod model_alias;
 pub mod price;
 pub mod provider_key;

@@ -27,7 +27,7 @@ pub use ids::{
 pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};
 pub use policy::{CapMode, KeyState, Limits, SpendCap};
-pub use scope::Scope;
+pub use scope::{Counter, Scope};
 pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
 pub use sqlite::{SqliteUrlError, sqlite_file, sqlite_url};
 pub use usage::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BudgetId, TenantId, VirtualKeyId};
+use super::{BudgetId, SpendWindow, TenantId, VirtualKeyId, WindowIndex};
 
 /// Something that has limits of its own. A request is in several scopes at once and must fit all of them. The order
 /// of scopes is the order in which their locks are taken.
@@ -53,4 +53,16 @@ impl From<BudgetId> for Scope {
     fn from(id: BudgetId) -> Self {
         Self::Budget(id)
     }
+}
+
+/// One sum of spend: whose, in which kind of window, and in which day, week or month of it. The order of counters is the
+/// order in which their rows are locked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Counter {
+    /// Whose.
+    pub scope: Scope,
+    /// In which kind of window.
+    pub window: SpendWindow,
+    /// In which day, week or month.
+    pub index: WindowIndex,
 }

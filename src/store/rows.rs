@@ -7,7 +7,9 @@ use entity::{tenant, virtual_key};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::StoreError;
-use crate::domain::{CapMode, Limits, ModelPattern, ModelRef, NanoUsd, SpendCap, SpendWindow};
+use crate::domain::{
+    CapMode, Counter, Limits, ModelPattern, ModelRef, NanoUsd, Scope, SpendCap, SpendWindow, WindowIndex,
+};
 
 /// The columns that `tenant` and `virtual_key` have alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,27 @@ limit_columns_of!(tenant, virtual_key);
 /// Reads a window's name.
 pub(crate) fn spend_window(text: &str) -> Option<SpendWindow> {
     SpendWindow::ALL.into_iter().find(|window| window.as_str() == text)
+}
+
+/// Reads the columns that name a counter.
+pub(crate) fn counter(
+    table: &'static str,
+    kind: &str,
+    scope_id: &str,
+    window: &str,
+    index: i64,
+) -> Result<Counter, StoreError> {
+    let corrupt = |what| StoreError::Corrupt { table, what };
+    Ok(Counter {
+        scope: match kind {
+            "virtual_key" => Scope::VirtualKey(id(table, scope_id)?),
+            "tenant" => Scope::Tenant(id(table, scope_id)?),
+            "budget" => Scope::Budget(id(table, scope_id)?),
+            _ => return Err(corrupt("`scope` is unknown")),
+        },
+        window: spend_window(window).ok_or(corrupt("`window` is unknown"))?,
+        index: WindowIndex(index),
+    })
 }
 
 /// Reads a mode's name.

@@ -9,11 +9,15 @@ use entity::{spend_counter, usage_record};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait,
-    sea_query::{Expr, OnConflict, Query},
+    sea_query::{OnConflict, Query},
 };
 
-use super::{Store, StoreError, Tx, rows};
-use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
+use super::{
+    Store, StoreError, Tx,
+    counters::{self, Posting},
+    rows,
+};
+use crate::domain::{Counter, NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
 
 /// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
 const ROWS_AT_ONCE: usize = 500;
@@ -34,68 +38,62 @@ pub struct SpendRow {
 /// Writes the records that are not there yet and adds their cost to the counters. Records without a cost count
 /// nothing; of two with one request id the first stands.
 pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
-    let mut seen = HashSet::new();
-    let mut fresh: Vec<&UsageRecord> =
-        records.iter().filter(|record| seen.insert(record.request_id)).collect();
-    // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
-    fresh.sort_by_key(|record| record.request_id);
-    let mut added = BTreeMap::<(Scope, SpendWindow, WindowIndex), NanoUsd>::new();
-    for chunk in fresh.chunks(ROWS_AT_ONCE) {
-        let inserted = insert_new(tx, chunk).await?;
-        for record in chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())) {
-            let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
-            if cost == NanoUsd::ZERO {
-                continue;
-            }
-            for &scope in &record.scopes {
-                for (window, index) in record.windows.iter() {
-                    let sum = added.entry((scope, window, index)).or_default();
-                    *sum = sum.plus(cost);
-                }
-            }
+    let inserted = insert_new(tx, records).await?;
+    let postings: Vec<_> = sums(inserted)
+        .into_iter()
+        .map(|(counter, settled)| Posting { counter, settled, returned: NanoUsd::ZERO })
+        .collect();
+    counters::post(tx, &postings).await?;
+    Ok(())
+}
+
+/// What the records add to each counter. Those without a cost add nothing.
+pub(super) fn sums<'a>(records: impl IntoIterator<Item = &'a UsageRecord>) -> BTreeMap<Counter, NanoUsd> {
+    let mut added = BTreeMap::<Counter, NanoUsd>::new();
+    for record in records {
+        let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
+        if cost == NanoUsd::ZERO {
+            continue;
+        }
+        for counter in counters_of(record) {
+            let sum = added.entry(counter).or_default();
+            *sum = sum.plus(cost);
         }
     }
-    let added: Vec<_> = added.into_iter().collect();
-    for chunk in added.chunks(ROWS_AT_ONCE) {
-        add(tx, chunk).await?;
+    added
+}
+
+/// The counters that a record counts in: every window of every scope.
+pub(super) fn counters_of(record: &UsageRecord) -> impl Iterator<Item = Counter> {
+    record
+        .scopes
+        .iter()
+        .flat_map(|&scope| record.windows.iter().map(move |(window, index)| Counter { scope, window, index }))
+}
+
+/// Inserts the records that are not there yet and returns them, by request id. Of two with one request id the first
+/// stands.
+pub(super) async fn insert_new<'a>(
+    tx: &Tx,
+    records: impl IntoIterator<Item = &'a UsageRecord>,
+) -> Result<Vec<&'a UsageRecord>, StoreError> {
+    let mut seen = HashSet::new();
+    let mut records: Vec<&UsageRecord> =
+        records.into_iter().filter(|record| seen.insert(record.request_id)).collect();
+    // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
+    records.sort_by_key(|record| record.request_id);
+    let mut fresh = Vec::with_capacity(records.len());
+    for chunk in records.chunks(ROWS_AT_ONCE) {
+        let mut insert = usage_record::Entity::insert_many(chunk.iter().map(|record| usage_row(record)))
+            .on_conflict(OnConflict::column(usage_record::Column::RequestId).do_nothing().to_owned())
+            .into_query();
+        insert.returning(Query::returning().column(usage_record::Column::RequestId));
+        let rows = tx.query_all(&insert).await?;
+        let inserted: HashSet<String> =
+            rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
+        fresh.extend(chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())));
     }
-    Ok(())
-}
-
-/// Inserts what is not there and returns the ids that were inserted.
-async fn insert_new(tx: &Tx, records: &[&UsageRecord]) -> Result<HashSet<String>, StoreError> {
-    let mut insert = usage_record::Entity::insert_many(records.iter().map(|record| usage_row(record)))
-        .on_conflict(OnConflict::column(usage_record::Column::RequestId).do_nothing().to_owned())
-        .into_query();
-    insert.returning(Query::returning().column(usage_record::Column::RequestId));
-    let inserted = tx.query_all(&insert).await?;
-    Ok(inserted.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
-}
-
-async fn add(tx: &Tx, sums: &[((Scope, SpendWindow, WindowIndex), NanoUsd)]) -> Result<(), StoreError> {
-    let rows = sums.iter().map(|((scope, window, index), sum)| spend_counter::ActiveModel {
-        scope: Set(scope.kind().into()),
-        scope_id: Set(scope.to_string()),
-        window: Set(window.as_str().into()),
-        window_index: Set(index.0),
-        settled_nano_usd: Set(sum.nano()),
-    });
-    // The sum stops at the largest amount: SQLite would go on in floating point, and Postgres refuse the batch for ever.
-    let saturated = format!(
-        r#"CASE WHEN "spend_counter"."settled_nano_usd" > {max} - "excluded"."settled_nano_usd" THEN {max}
-        ELSE "spend_counter"."settled_nano_usd" + "excluded"."settled_nano_usd" END"#,
-        max = NanoUsd::MAX.nano(),
-    );
-    let on_conflict = OnConflict::columns([
-        spend_counter::Column::Scope,
-        spend_counter::Column::ScopeId,
-        spend_counter::Column::Window,
-        spend_counter::Column::WindowIndex,
-    ])
-    .value(spend_counter::Column::SettledNanoUsd, Expr::cust(saturated))
-    .to_owned();
-    spend_counter::Entity::insert_many(rows).on_conflict(on_conflict).exec_without_returning(tx).await?;
-    Ok(())
+    Ok(fresh)
 }
 
 fn usage_row(record: &UsageRecord) -> usage_record::ActiveModel {
@@ -145,19 +143,9 @@ impl Store {
 }
 
 fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
-    const TABLE: &str = "spend_counter";
-    let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
-    Ok(SpendRow {
-        scope: match row.scope.as_str() {
-            "virtual_key" => Scope::VirtualKey(rows::id(TABLE, &row.scope_id)?),
-            "tenant" => Scope::Tenant(rows::id(TABLE, &row.scope_id)?),
-            "budget" => Scope::Budget(rows::id(TABLE, &row.scope_id)?),
-            _ => return Err(corrupt("`scope` is unknown")),
-        },
-        window: rows::spend_window(&row.window).ok_or(corrupt("`window` is unknown"))?,
-        index: WindowIndex(row.window_index),
-        settled: NanoUsd::new(row.settled_nano_usd),
-    })
+    let Counter { scope, window, index } =
+        rows::counter("spend_counter", &row.scope, &row.scope_id, &row.window, row.window_index)?;
+    Ok(SpendRow { scope, window, index, settled: NanoUsd::new(row.settled_nano_usd) })
 }
 
 #[cfg(test)]

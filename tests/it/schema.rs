@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    audit_entry, audit_head, change_log, house_secret, idempotency_key, model_alias, price, provider_key,
-    spend_counter, tenant, usage_record, user, virtual_key, virtual_key_secret,
+    audit_entry, audit_head, change_log, house_secret, idempotency_key, instance, lease, model_alias, price,
+    provider_key, spend_counter, tenant, usage_record, user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -92,6 +92,8 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<price::Entity>(&store, a_price()).await,
         keeps::<usage_record::Entity>(&store, a_usage_record()).await,
         keeps::<spend_counter::Entity>(&store, a_spend_counter()).await,
+        keeps::<instance::Entity>(&store, an_instance()).await,
+        keeps::<lease::Entity>(&store, a_lease()).await,
         keeps::<audit_entry::Entity>(&store, an_audit_entry()).await,
         keeps::<audit_head::Entity>(&store, an_audit_head()).await,
         keeps::<change_log::Entity>(&store, a_change()).await,
@@ -314,6 +316,30 @@ fn a_spend_counter() -> spend_counter::Model {
         window: "weekly".into(),
         window_index: 105_000,
         settled_nano_usd: i64::MAX,
+        leased_nano_usd: i64::MAX,
+        wanted_at: Some(1),
+    }
+}
+
+fn an_instance() -> instance::Model {
+    instance::Model {
+        id: "ins_1".into(),
+        epoch: 1,
+        started_at: 2,
+        heartbeat_at: 3,
+        stopped_at: Some(4),
+        applied_seq: i64::MAX,
+    }
+}
+
+fn a_lease() -> lease::Model {
+    lease::Model {
+        instance_id: "ins_1".into(),
+        scope: "budget".into(),
+        scope_id: "bud_1".into(),
+        window: "monthly".into(),
+        window_index: 24_322,
+        granted_nano_usd: i64::MAX,
     }
 }
 
