@@ -2,6 +2,7 @@
 
 use crate::{
     control::ControlError,
+    ledger::RecoveryError,
     server::{ListenError, LockError},
     store::StoreError,
     vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
@@ -16,6 +17,9 @@ pub enum StartError {
     /// The database cannot be opened or read.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// What an earlier run left behind cannot be settled.
+    #[error("the ledger cannot be brought up to date")]
+    Ledger(#[from] RecoveryError),
     /// A master key is unusable.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),

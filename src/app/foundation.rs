@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     control::{AuditKey, Control, Notify, Parts, Settings},
     domain::{Clock, EgressPolicy},
-    ledger::Accounts,
+    ledger::Ledger,
     store::{Options, Schema, Store},
     vault::{
         Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
@@ -103,7 +103,7 @@ impl Foundation {
         self,
         config: &Config,
         egress: EgressPolicy,
-        accounts: Option<Arc<Accounts>>,
+        ledger: Option<Ledger>,
         notify: Notify,
     ) -> Result<Control, StartError> {
         Ok(Control::new(Parts {
@@ -115,7 +115,7 @@ impl Foundation {
             passwords: Arc::new(Passwords::new()?),
             sessions: self.sessions,
             catalogue: self.catalogue,
-            accounts,
+            ledger,
             clock: self.clock,
             notify,
             settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default },

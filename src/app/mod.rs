@@ -25,14 +25,14 @@ use crate::{
     admin::{self, AdminSettings, ClientAddress},
     catalogue::Catalogue,
     changes::Changes,
-    config::Config,
+    config::{Config, Durability},
     control::{Control, Notify},
     domain::{Clock, EgressPolicy},
     gateway::{Authenticator, Gateway, House},
-    ledger::{Accounts, Recorder, SettledSpend, Sink},
+    ledger::{Ledger, LedgerSettings, Recovered, Sharing, journal},
     limits::{Limiters, Ticks},
     server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
-    store::{Store, StoreError, usage::write_usage},
+    store::Store,
     telemetry::{Metrics, Plane},
     upstream::{Health, Upstream, build_client},
 };
@@ -82,12 +82,6 @@ pub struct App {
     _lock: InstanceLock,
 }
 
-impl Sink for Store {
-    async fn write(&self, records: &[crate::domain::UsageRecord]) -> Result<(), StoreError> {
-        self.write(async |tx: &crate::store::Tx| write_usage(tx, records).await).await
-    }
-}
-
 impl App {
     /// Starts everything.
     ///
@@ -112,22 +106,16 @@ impl App {
 
         let changes = Arc::new(Changes::default());
         let seen = store.last_change().await?;
-        let accounts = Arc::new(Accounts::default());
-        let spend = store.load_spend(clock.now()).await?;
-        accounts.load(spend.into_iter().map(|row| SettledSpend {
-            scope: row.scope,
-            window: row.window,
-            index: row.index,
-            settled: row.settled,
-        }));
+        let (ledger, recovered) =
+            Ledger::start(store.clone(), ledger_settings(&config), &tracker, |_live| {}).await?;
+        facts.extend(recovery_facts(&recovered));
         let egress = egress_policy(&config);
         let limiters = Arc::new(Limiters::new(Ticks::system()));
         let notify = Notify::new({
             let changes = Arc::clone(&changes);
             move |tenant| changes.publish(tenant)
         });
-        let recorder = Recorder::start(store.clone(), config.limits.record_queue, &tracker);
-        let control = foundation.control(&config, egress.clone(), Some(Arc::clone(&accounts)), notify)?;
+        let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;
 
         let settings = Arc::new(config);
@@ -144,8 +132,7 @@ impl App {
             ),
             settings: Arc::clone(&settings),
             store: store.clone(),
-            accounts,
-            recorder,
+            ledger,
             catalogue,
             upstream: Upstream::new(client, vault, Arc::new(egress)),
             health: Health::default(),
@@ -222,7 +209,7 @@ impl App {
     /// usage record is written. Answers how the drain went and how many records could not be written.
     pub async fn stop(self, timeout: Duration, hurry: impl Future<Output = ()>) -> (Drained, usize) {
         let drained = self.data_plane.drain(timeout, hurry).await;
-        let lost = self.house.recorder.close(Instant::now() + FLUSH_TIMEOUT).await;
+        let lost = self.house.ledger.close(Instant::now() + FLUSH_TIMEOUT).await;
         self.admin_plane.drain(ADMIN_DRAIN, std::future::pending()).await;
         self.background.cancel();
         self.tracker.close();
@@ -254,6 +241,41 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
     }
     control.reload_prices().await?;
     Ok(())
+}
+
+/// Where the journal is, below the data directory.
+const JOURNAL: &str = "journal";
+/// How often an instance on a shared database says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long after its last word it counts as alive, when shares are measured out.
+const LIVE_WITHIN: Duration = Duration::from_secs(5);
+
+fn ledger_settings(config: &Config) -> LedgerSettings {
+    LedgerSettings {
+        durability: match config.ledger.durability {
+            Durability::Process => journal::Durability::Process,
+            Durability::Power => journal::Durability::Power,
+        },
+        segment_bytes: config.ledger.segment_bytes as u64,
+        capacity: config.ledger.record_queue,
+        // A SQLite file has one gateway, held by a lock; nobody else could give its leases away.
+        sharing: config.database_file().is_none().then_some(Sharing {
+            beat: BEAT,
+            live_within: LIVE_WITHIN,
+            grace: config.ledger.lease_grace,
+        }),
+        ..LedgerSettings::new(config.server.data_dir.join(JOURNAL))
+    }
+}
+
+fn recovery_facts(recovered: &Recovered) -> Option<String> {
+    let Recovered { applied, closed, cut_bytes } = *recovered;
+    (applied + closed + cut_bytes > 0).then(|| {
+        format!(
+            "recovered from the journal: {applied} records applied, {closed} requests closed that were under way, \
+             {cut_bytes} bytes of a torn write cut"
+        )
+    })
 }
 
 /// Which upstream addresses the operator allows.

@@ -39,7 +39,7 @@ async fn health(State(house): State<Arc<House>>) -> impl IntoResponse {
 async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
     let reason = if house.draining.is_cancelled() {
         Some("draining")
-    } else if house.recorder.is_blocked() {
+    } else if house.ledger.is_blocked() {
         Some("usage cannot be recorded")
     } else if !house.store.is_healthy().await {
         Some("the database does not answer")
@@ -55,10 +55,11 @@ async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
 }
 
 async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
-    house.metrics.record_queue_depth.set(i64::try_from(house.recorder.pending()).unwrap_or(i64::MAX));
-    catch_up(&house.metrics.records_written, house.recorder.written());
-    catch_up(&house.metrics.records_failed, house.recorder.failures());
-    house.metrics.reserved_nano_usd.set(house.accounts.reserved_total().nano());
+    let counts = house.ledger.counts();
+    house.metrics.record_queue_depth.set(i64::try_from(house.ledger.pending()).unwrap_or(i64::MAX));
+    catch_up(&house.metrics.records_written, counts.applied);
+    catch_up(&house.metrics.records_failed, counts.failures);
+    house.metrics.reserved_nano_usd.set(house.ledger.accounts().reserved_total().nano());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], house.metrics.encode())
 }
 

@@ -20,6 +20,14 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
                 .to_owned(),
         );
     }
+    let ledger = &config.ledger;
+    if ledger.release_after <= ledger.lease_grace {
+        return wrong(format!(
+            "`ledger.release_after` ({:?}) must be longer than `ledger.lease_grace` ({:?}): until the latter is over a \
+             silent instance may still spend its shares",
+            ledger.release_after, ledger.lease_grace
+        ));
+    }
     Ok(())
 }
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub admin: Admin,
     /// Sizes that a request and an answer must keep.
     pub limits: Limits,
+    /// How money is kept.
+    pub ledger: Ledger,
     /// Timeouts and retries towards providers.
     pub upstream: Upstream,
     /// Private upstreams that are allowed: exactly these hosts and ports.
@@ -176,8 +178,6 @@ pub struct Limits {
     pub max_error_bytes: usize,
     /// One event of a provider's stream.
     pub max_event_bytes: usize,
-    /// Usage records that may wait for the database; beyond it requests are refused with 503.
-    pub record_queue: usize,
 }
 
 impl Default for Limits {
@@ -190,9 +190,44 @@ impl Default for Limits {
             max_answer_bytes: 64 * MIB,
             max_error_bytes: 64 * KIB,
             max_event_bytes: MIB,
-            record_queue: 65_536,
         }
     }
+}
+
+/// How money is kept: the journal, and the shares of caps that instances on one database hold.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// What a usage record survives once its client has seen the end.
+    pub durability: Durability,
+    /// Usage records that may wait for the database; beyond it requests are refused with 503.
+    pub record_queue: usize,
+    /// Bytes of one segment of the journal; what is open must fit one.
+    pub segment_bytes: usize,
+    /// How long an instance that hears nothing of a shared database goes on using its leases.
+    pub lease_grace: Duration,
+    /// How long an instance must have been silent before an operator may give its leases back.
+    pub release_after: Duration,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Process,
+            record_queue: 65_536,
+            segment_bytes: 16 * MIB,
+            lease_grace: Duration::from_secs(60),
+            release_after: Duration::from_secs(90),
+        }
+    }
+}
+
+/// What a record survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, however it ends.
+    Process,
+    /// The loss of power too: records are synced to the disk, in groups, before anything goes on.
+    Power,
 }
 
 /// Timeouts and retries towards providers.

@@ -74,7 +74,11 @@ settings! {
     Some("limits.max_answer_bytes"), None => limits.max_answer_bytes = |v| value::size(v, 1024);
     Some("limits.max_error_bytes"), None => limits.max_error_bytes = |v| value::size(v, 1024);
     Some("limits.max_event_bytes"), None => limits.max_event_bytes = |v| value::size(v, 1024);
-    Some("limits.record_queue"), None => limits.record_queue = |v| value::count(v, 1, 10_000_000);
+    Some("ledger.durability"), Some("KEYSTILE_DURABILITY") => ledger.durability = value::durability;
+    Some("ledger.record_queue"), None => ledger.record_queue = |v| value::count(v, 1, 10_000_000);
+    Some("ledger.segment_bytes"), None => ledger.segment_bytes = |v| value::size(v, 1024 * 1024);
+    Some("ledger.lease_grace"), None => ledger.lease_grace = value::duration;
+    Some("ledger.release_after"), None => ledger.release_after = value::duration;
     Some("upstream.connect_timeout"), Some("KEYSTILE_UPSTREAM_CONNECT_TIMEOUT")
         => upstream.connect_timeout = value::duration;
     Some("upstream.first_byte_timeout"), Some("KEYSTILE_UPSTREAM_FIRST_BYTE_TIMEOUT")

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
-use super::settings::{EgressAllow, JwtKey, LogFormat, SecretText};
+use super::settings::{Durability, EgressAllow, JwtKey, LogFormat, SecretText};
 use crate::domain::sqlite_file;
 
 /// Spellings that stand in examples and are never a secret.
@@ -274,6 +274,15 @@ pub(super) fn log_format(value: Value) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("cannot be `{}`; write `text` or `json`", *text)),
+    }
+}
+
+pub(super) fn durability(value: Value) -> Result<Durability, String> {
+    let text = value.text()?;
+    match text.as_str() {
+        "process" => Ok(Durability::Process),
+        "power" => Ok(Durability::Power),
+        _ => Err(format!("cannot be `{}`; write `process` or `power`", *text)),
     }
 }
 

@@ -168,8 +168,8 @@ impl Control {
         let now = self.clock.now();
         let window = limits.spend_window;
         let index = window.index(now, Zone::UTC);
-        let standing = match &self.accounts {
-            Some(accounts) => accounts.standing(of, window, index),
+        let standing = match &self.ledger {
+            Some(ledger) => ledger.standing(of, window, index).await,
             None => Standing {
                 settled: self.store.spend_settled(of, window, index).await?,
                 ..Standing::default()

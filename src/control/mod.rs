@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     catalogue::Catalogue,
     domain::{Clock, EgressPolicy, TenantId},
-    ledger::Accounts,
+    ledger::Ledger,
     store::Store,
     vault::{Fingerprinter, Passwords, Pepper, Sessions, Vault},
 };
@@ -113,8 +113,8 @@ pub struct Parts {
     pub sessions: Arc<Sessions>,
     /// Providers and prices.
     pub catalogue: Arc<Catalogue>,
-    /// The live counters of spend; `None` in a process that runs beside the gateway and reads the database.
-    pub accounts: Option<Arc<Accounts>>,
+    /// The live ledger; `None` in a process that runs beside the gateway and reads the database.
+    pub ledger: Option<Ledger>,
     /// Wall time.
     pub clock: Clock,
     /// Who is told of changes.

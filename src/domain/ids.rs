@@ -26,6 +26,11 @@ macro_rules! prefixed_ids {
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// The id of 16 bytes that are unique by themselves.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
         }
 
         impl fmt::Display for $name {

@@ -14,8 +14,8 @@ use crate::{
     catalogue::{Catalogue, DialectKind, Provider, Providers},
     changes::{Changes, Generation},
     domain::{
-        Clock, KeyDigest, ModelName, ModelRef, ProviderKeyId, ProviderSlug, SpendCap, TenantId, Timestamp,
-        VirtualKeyPlaintext,
+        CapMode, Clock, KeyDigest, ModelName, ModelRef, NanoUsd, ProviderKeyId, ProviderSlug, SpendCap,
+        SpendWindow, TenantId, Timestamp, VirtualKeyPlaintext,
     },
     ledger::{Scope, ScopeCap},
     limits::{Limiter, Limiters},
@@ -100,6 +100,15 @@ impl Principal {
     /// The caps that are set.
     pub fn caps(&self) -> impl Iterator<Item = &SpendCap> {
         self.scopes.iter().filter_map(|scope| scope.cap.as_ref())
+    }
+
+    /// The hard caps that are set, for whoever settles under them later.
+    pub fn hard_caps(&self) -> Vec<(Scope, SpendWindow, NanoUsd)> {
+        let hard = |scope: &ScopeCap| {
+            let cap = scope.cap.filter(|cap| cap.mode == CapMode::Hard)?;
+            Some((scope.scope, cap.window, cap.amount))
+        };
+        self.scopes.iter().filter_map(hard).collect()
     }
 
     /// Whether both allow-lists let `model` be called.

@@ -311,12 +311,7 @@ impl GatewayError {
             }
             Self::LedgerUnavailable => {
                 insert(headers, RETRY_AFTER, 2);
-                draft(
-                    503,
-                    "server_error",
-                    self.code(),
-                    "the gateway's database does not answer, so that nothing can be looked up or recorded; try again soon",
-                )
+                draft(503, "server_error", self.code(), UNRECORDABLE)
             }
             Self::Upstream { failure, .. } => upstream(failure, headers),
             Self::Deadline => draft(
@@ -417,6 +412,9 @@ fn kind_of(status: u16) -> &'static str {
     }
 }
 
+/// What is said when nothing may be sent because it could not be accounted for.
+const UNRECORDABLE: &str = "the gateway cannot look up or record spend now, because its database or its disk does not answer; try again soon";
+
 /// Whether the provider's own type, code and message go to the client.
 fn keeps_the_providers_words(failure: &Failure) -> bool {
     match failure {
@@ -432,6 +430,7 @@ fn upstream_code(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSent { timed_out: true } | Failure::TimedOut => "upstream_timeout",
         Failure::Unusable(_) => "no_provider_available",
+        Failure::Unrecordable => "ledger_unavailable",
         Failure::Rejected { status: 401 | 403, error, .. } if !error.context_length => {
             "provider_key_rejected"
         }
@@ -454,6 +453,7 @@ fn upstream(failure: &Failure, headers: &mut HeaderMap) -> Draft {
         }
         Failure::Ambiguous(why) => draft(502, "server_error", code, *why),
         Failure::Unusable(why) => draft(503, "server_error", code, *why),
+        Failure::Unrecordable => draft(503, "server_error", code, UNRECORDABLE),
         Failure::Rejected { status: 401 | 403, error, .. } if !error.context_length => {
             headers.insert(should_retry, HeaderValue::from_static("false"));
             draft(

@@ -10,7 +10,7 @@ use super::{
     House, Journey,
     authenticate::Principal,
     error::{GatewayError, LastAttempt},
-    meter::{Charge, Live, Meter},
+    meter::{Beginning, Charge, Meter},
     plan::Candidate,
     policy, reserve,
     stream::{self, Opened},
@@ -75,7 +75,7 @@ pub(super) async fn forward(
             // Nobody is to blame who was not asked.
             return Err(failed.unwrap_or(GatewayError::Deadline));
         }
-        let prepared = match prepare(house, principal, journey, &candidate, meter) {
+        let prepared = match prepare(house, principal, journey, &candidate, meter).await {
             Ok(prepared) => prepared,
             Err(refused) => {
                 tracing::debug!(model = %candidate.model, code = refused.code(), "candidate.refused");
@@ -92,6 +92,9 @@ pub(super) async fn forward(
             Err(failure) => {
                 let verdict = failure.verdict();
                 end_failed(house, &candidate, &failure, meter);
+                if matches!(failure, Failure::Unrecordable) {
+                    return Err(GatewayError::LedgerUnavailable);
+                }
                 let last = LastAttempt {
                     model: candidate.model,
                     attempts: meter.attempts(),
@@ -107,7 +110,7 @@ pub(super) async fn forward(
     Err(failed.or(refusal).unwrap_or(GatewayError::NoProvider("no candidate is left")))
 }
 
-fn prepare(
+async fn prepare(
     house: &Arc<House>,
     principal: &Principal,
     journey: &Journey,
@@ -141,28 +144,21 @@ fn prepare(
         false => 0,
     };
     let body = reserve::Body { bytes, limit_bytes };
-    let reserved =
-        reserve::reserve(&house.accounts, principal, journey, candidate, price.as_deref(), body, at)?;
+    let asked = reserve::Request { principal, journey, candidate, price: price.as_deref(), body, at };
+    let reserved = reserve::reserve(&house.ledger, asked).await?;
     let request = match reserved.output_limit {
         None => plain,
         limit => request(limit)?,
     };
-    let sent = SentMark::default();
-    meter.begin(Live {
+    let sent = meter.begin(Beginning {
         candidate: candidate.clone(),
         tier: journey.tier.unwrap_or_default(),
         price,
         reservation: reserved.reservation,
-        sent: sent.clone(),
-        started: Instant::now(),
         input_estimate: reserved.input_estimate,
         bounds: reserved.bounds,
         reasoning_apart: provider.quirks.reasoning_apart,
-        status: None,
-        figures: Default::default(),
-        text_bytes: 0,
-        complete: false,
-    });
+    })?;
     house.health.begins(candidate.key.id(), &candidate.model.model, Instant::now());
     Ok(Prepared { grant, request, output_limit: reserved.output_limit, sent, dialect })
 }
@@ -181,6 +177,9 @@ async fn attempt(
         if journey.view.stream { timeouts.stream_first_byte_timeout } else { timeouts.first_byte_timeout };
     let hide_usage = prepared.request.usage_injected && !journey.view.include_usage;
     let to_base64 = prepared.request.embeddings_to_base64;
+    if meter.note_ahead().await.is_err() {
+        return Err(Failure::Unrecordable);
+    }
     let row = &candidate.key.row;
     let response = house
         .upstream
@@ -294,7 +293,9 @@ pub(super) fn stands_for(error: &ProviderError) -> u16 {
 /// Settles an attempt that gave no answer.
 fn end_failed(house: &House, candidate: &Candidate, failure: &Failure, meter: &mut Meter) {
     let (outcome, charge) = match failure {
-        Failure::NotSent { .. } | Failure::Unusable(_) => (AttemptOutcome::NotSent, Charge::Nothing),
+        Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unrecordable => {
+            (AttemptOutcome::NotSent, Charge::Nothing)
+        }
         // A refusal costs nothing, unless the provider reported usage with it.
         Failure::Rejected { .. } => {
             let used = meter.live().is_some_and(|live| !live.figures.is_empty());

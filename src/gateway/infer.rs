@@ -70,6 +70,7 @@ pub(super) async fn infer(
         virtual_key: principal.key.id,
         requested: requested.into_iter().next().ok_or(GatewayError::MissingModel)?,
         stream: view.stream,
+        hard: principal.hard_caps(),
         tags,
     };
     let streams = view.stream;
@@ -78,7 +79,7 @@ pub(super) async fn infer(
     let first_price = plan.first().and_then(|first| journey.prices.price(&first.model, facts.started_at));
     let tokens = reserve::most_tokens(&journey, first_price.as_deref());
     let tokens = limits::check_tokens(&principal.limiters, tokens).map_err(GatewayError::from)?;
-    let place = house.recorder.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
+    let place = house.ledger.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
     let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
     if streams {
         // Boxed, like the task below: the whole call would else be moved with every request, wherever it is answered.
@@ -116,7 +117,7 @@ async fn stream(
     let answer = forward::forward(house, principal, &journey, plan, &mut meter);
     let answer = match house.cut.run_until_cancelled(answer).await {
         Some(Ok(answer)) => answer,
-        Some(Err(error)) => return Err(failed(meter, error)),
+        Some(Err(error)) => return Err(failed(meter, error).await),
         None => {
             meter.cut(GatewayError::Draining.render().status.as_u16());
             return Err(GatewayError::Draining);
@@ -127,7 +128,7 @@ async fn stream(
         Content::Stream(opened) => GatewayBody::Relay(Box::new(Relay::new(house, *opened, 200, meter))),
         Content::Streamed(bytes) | Content::Whole(bytes) => {
             meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
-            meter.finish(200, Outcome::Ok);
+            meter.finish(200, Outcome::Ok).safe().await;
             GatewayBody::full(bytes)
         }
     };
@@ -149,7 +150,7 @@ async fn whole(
     let answer = forward::forward(house, principal, &journey, plan, &mut meter);
     let answer = match house.cut.run_until_cancelled(answer).await {
         Some(Ok(answer)) => answer,
-        Some(Err(error)) => return Err(failed(meter, error)),
+        Some(Err(error)) => return Err(failed(meter, error).await),
         None => {
             meter.cut(GatewayError::Draining.render().status.as_u16());
             return Err(GatewayError::Draining);
@@ -157,25 +158,28 @@ async fn whole(
     };
     let bytes = match &answer.content {
         Content::Whole(bytes) | Content::Streamed(bytes) => Bytes::clone(bytes),
-        Content::Stream(_) => return Err(failed(meter, GatewayError::Internal)),
+        Content::Stream(_) => return Err(failed(meter, GatewayError::Internal).await),
     };
     meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
-    let head = head_with_cost(&answer, meter);
+    let head = head_with_cost(&answer, meter).await;
     head.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .body(GatewayBody::full(bytes))
         .map_err(|_| GatewayError::Internal)
 }
 
-fn head_with_cost(answer: &Answer, meter: Meter) -> http::response::Builder {
+async fn head_with_cost(answer: &Answer, meter: Meter) -> http::response::Builder {
     let head = forward::head_of(answer, &meter.facts().request_id.to_string(), meter.attempts());
-    match meter.finish(200, Outcome::Ok) {
+    let finished = meter.finish(200, Outcome::Ok);
+    let cost = finished.cost;
+    finished.safe().await;
+    match cost {
         Some(cost) => head.header("x-keystile-cost-micro-usd", cost.as_micro().to_string()),
         None => head,
     }
 }
 
 /// Ends a request that nobody answered, and passes the error on.
-fn failed(meter: Meter, error: GatewayError) -> GatewayError {
+async fn failed(meter: Meter, error: GatewayError) -> GatewayError {
     let outcome = match &error {
         GatewayError::Deadline => Outcome::CutDeadline,
         GatewayError::Upstream { failure, .. } if failure.verdict() == crate::upstream::Verdict::Stop => {
@@ -185,6 +189,6 @@ fn failed(meter: Meter, error: GatewayError) -> GatewayError {
         // A refusal of ours: nothing was sent.
         _ => Outcome::Rejected,
     };
-    meter.finish(error.render().status.as_u16(), outcome);
+    meter.finish(error.render().status.as_u16(), outcome).safe().await;
     error
 }

@@ -147,11 +147,15 @@ struct Key<'a> {
 }
 
 /// `GET /v1/key`
-pub(super) fn key(house: &House, principal: &Arc<Principal>) -> Result<Response<GatewayBody>, GatewayError> {
+pub(super) async fn key(
+    house: &House,
+    principal: &Arc<Principal>,
+) -> Result<Response<GatewayBody>, GatewayError> {
     let (key, now) = (&principal.key, house.clock.now());
     let cap = key.limits.cap;
     let window = cap.map_or(SpendWindow::Total, |cap| cap.window);
-    let standing = house.accounts.standing(principal.scopes[0].scope, window, window.index(now, Zone::UTC));
+    let standing =
+        house.ledger.standing(principal.scopes[0].scope, window, window.index(now, Zone::UTC)).await;
     let left = |cap: NanoUsd| cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO);
     let models_allowed = key.limits.models_allowed.as_ref();
     json(

@@ -5,18 +5,24 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{House, plan::Candidate};
+use super::{
+    House,
+    error::GatewayError,
+    plan::Candidate,
+    settle::{Reading, Reported},
+};
 use crate::{
     catalogue::{ModelPrice, ServiceTier},
     domain::{
-        AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, TenantId,
-        Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
+        AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, Scope,
+        SpendWindow, TenantId, Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
+        Windows, Zone,
     },
-    ledger::{self, Place, Reservation},
+    ledger::{self, Charge as Charged, Closed, Place, Reservation, SentNote, Unrecordable},
     limits::{InFlight, TokenDebit},
     telemetry::Counted,
     upstream::SentMark,
-    wire::{Endpoint, Figure, Figures, UsageBounds, UsageRules},
+    wire::{Endpoint, Figures, UsageBounds},
 };
 
 /// What is written to the log and the record when a client left before anything was sent to it.
@@ -32,22 +38,31 @@ pub(super) struct Facts {
     pub(super) virtual_key: VirtualKeyId,
     pub(super) requested: ModelName,
     pub(super) stream: bool,
+    /// The hard caps that it is admitted under.
+    pub(super) hard: Vec<(Scope, SpendWindow, NanoUsd)>,
     pub(super) tags: BTreeMap<String, String>,
 }
 
-/// An attempt under way.
-pub(super) struct Live {
+/// What is known of an attempt before it is sent.
+pub(super) struct Beginning {
     pub(super) candidate: Candidate,
     pub(super) price: Option<Arc<ModelPrice>>,
     pub(super) tier: ServiceTier,
     pub(super) reservation: Reservation,
-    pub(super) sent: SentMark,
-    pub(super) started: Instant,
     /// What the input is taken for if the provider never says.
     pub(super) input_estimate: u64,
     /// The most that can be true of the provider's figures.
     pub(super) bounds: UsageBounds,
     pub(super) reasoning_apart: bool,
+}
+
+/// An attempt under way.
+pub(super) struct Live {
+    beginning: Beginning,
+    sent: SentMark,
+    note: SentNote,
+    started: Instant,
+    pub(super) tier: ServiceTier,
     /// HTTP status of the answer, once there is one.
     pub(super) status: Option<u16>,
     /// What the provider reported so far.
@@ -56,6 +71,13 @@ pub(super) struct Live {
     pub(super) text_bytes: u64,
     /// Whether the provider finished what it had to say, so that its figures are final.
     pub(super) complete: bool,
+}
+
+impl Live {
+    /// What was known of it before it was sent.
+    pub(super) fn beginning(&self) -> &Beginning {
+        &self.beginning
+    }
 }
 
 /// What an attempt is charged.
@@ -131,10 +153,66 @@ impl Meter {
         self.attempts.len() + usize::from(self.live.is_some())
     }
 
-    /// An attempt begins; the one before has ended.
-    pub(super) fn begin(&mut self, live: Live) {
-        self.last = Some(live.candidate.clone());
-        self.live = Some(live);
+    /// An attempt begins; the one before has ended. Nothing may be sent but under the mark that it answers.
+    ///
+    /// # Errors
+    /// 503 when it cannot be noted; nothing is reserved then.
+    pub(super) fn begin(&mut self, beginning: Beginning) -> Result<SentMark, GatewayError> {
+        let before = self.last.replace(beginning.candidate.clone());
+        let (charge, stake) =
+            (self.charge_if_lost(&beginning), Reported::nothing(&beginning).stake(&beginning));
+        let opened = self.place.as_mut().ok_or(Unrecordable).and_then(|place| place.open(charge, stake));
+        let Ok(note) = opened else {
+            self.last = before;
+            return Err(GatewayError::LedgerUnavailable);
+        };
+        let sent = SentMark::new({
+            let note = note.clone();
+            move || note.sent()
+        });
+        self.live = Some(Live {
+            sent: sent.clone(),
+            note,
+            started: Instant::now(),
+            tier: beginning.tier,
+            status: None,
+            figures: Figures::default(),
+            text_bytes: 0,
+            complete: false,
+            beginning,
+        });
+        Ok(sent)
+    }
+
+    /// Where a record must be on the disk before anything is sent, waits until it is.
+    pub(super) async fn note_ahead(&self) -> Result<(), Unrecordable> {
+        match &self.live {
+            Some(live) => live.note.ahead().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how much the attempt under way has used so far.
+    pub(super) fn note_progress(&self) {
+        if let (Some(live), Some(place)) = (&self.live, &self.place) {
+            let mut stake = Reported::of(live).stake(&live.beginning);
+            stake.first_token_ms = self.first_token_ms();
+            place.progress(&stake);
+        }
+    }
+
+    /// What is recorded if this process dies before it can say more, and nothing of the attempt was sent.
+    fn charge_if_lost(&self, beginning: &Beginning) -> Charged {
+        let mut record = self.draft(&beginning.candidate, Outcome::Recovered);
+        record.attempts.push(AttemptRecord {
+            provider: beginning.candidate.model.provider.to_string(),
+            model: beginning.candidate.model.model.to_string(),
+            provider_key_id: beginning.candidate.key.id(),
+            status: None,
+            outcome: AttemptOutcome::Ambiguous,
+            latency_ms: 0,
+        });
+        Charged { record, hard: self.facts.hard.clone() }
     }
 
     /// The attempt under way.
@@ -157,42 +235,28 @@ impl Meter {
         let Some(live) = self.live.take() else { return };
         let latency = live.started.elapsed();
         self.attempts.push(AttemptRecord {
-            provider: live.candidate.model.provider.to_string(),
-            model: live.candidate.model.model.to_string(),
-            provider_key_id: live.candidate.key.id(),
+            provider: live.beginning.candidate.model.provider.to_string(),
+            model: live.beginning.candidate.model.model.to_string(),
+            provider_key_id: live.beginning.candidate.key.id(),
             status: live.status,
             outcome,
             latency_ms: millis(latency),
         });
-        let provider = live.candidate.model.provider.as_str();
+        let provider = live.beginning.candidate.model.provider.as_str();
         self.house.metrics.attempt_ended(provider, outcome.as_str(), latency);
         match charge {
-            Charge::Nothing => live.reservation.release(),
-            Charge::Used => self.settle(
-                live.price,
-                live.tier,
-                live.reservation,
-                Reported {
-                    figures: live.figures,
-                    bounds: live.bounds,
-                    reasoning_apart: live.reasoning_apart,
-                    input_estimate: live.input_estimate,
-                    text_bytes: live.text_bytes,
-                    complete: live.complete,
-                },
-            ),
+            Charge::Nothing => live.beginning.reservation.release(),
+            Charge::Used => self.settle(Reported::of(&live), live),
         }
     }
 
     /// Settles one attempt.
-    fn settle(
-        &mut self,
-        price: Option<Arc<ModelPrice>>,
-        tier: ServiceTier,
-        reservation: Reservation,
-        reported: Reported,
-    ) {
-        let (usage, source, taken_away) = reported.read(price.as_deref(), tier);
+    fn settle(&mut self, reported: Reported, live: Live) {
+        let Live { beginning: Beginning { price, reservation, .. }, tier, .. } = live;
+        let Reading { usage, source, taken_away, impossible } = reported.read(price.as_deref());
+        if impossible {
+            tracing::warn!("usage.impossible");
+        }
         match price {
             Some(price) => {
                 let cost = ledger::cost(&usage, &price, tier);
@@ -214,11 +278,11 @@ impl Meter {
         self.usage = self.usage.plus(&usage);
     }
 
-    /// The request ends: the record is handed over. Answers the cost.
-    pub(super) fn finish(mut self, status: u16, outcome: Outcome) -> Option<NanoUsd> {
+    /// The request ends: the record is handed over.
+    pub(super) fn finish(mut self, status: u16, outcome: Outcome) -> Finished {
         self.status = status;
-        self.record(outcome);
-        self.known_cost()
+        let closed = self.record(outcome);
+        Finished { cost: self.known_cost(), closed }
     }
 
     /// What is known of the cost: nothing when no attempt that was charged had a price.
@@ -250,8 +314,40 @@ impl Meter {
         self.record(outcome);
     }
 
-    fn record(&mut self, outcome: Outcome) {
-        let Some(place) = self.place.take() else { return };
+    fn first_token_ms(&self) -> Option<u64> {
+        self.first_token.filter(|_| self.facts.stream).map(|at| millis(at.duration_since(self.facts.arrived)))
+    }
+
+    /// The request as it stands, without the attempt under way.
+    fn draft(&self, last: &Candidate, outcome: Outcome) -> UsageRecord {
+        UsageRecord {
+            request_id: self.facts.request_id,
+            started_at: self.facts.started_at,
+            windows: Windows::of(self.facts.started_at, Zone::UTC),
+            scopes: vec![self.facts.virtual_key.into(), self.facts.tenant.into()],
+            tenant_id: self.facts.tenant,
+            virtual_key_id: self.facts.virtual_key,
+            provider_key_id: last.key.id(),
+            requested_model: self.facts.requested.clone(),
+            served_model: last.model.clone(),
+            status: self.status,
+            outcome,
+            attempts: self.attempts.clone(),
+            stream: self.facts.stream,
+            usage: self.usage,
+            cost: self.known_cost(),
+            cost_lines: self.lines.clone(),
+            clamped: self.clamped,
+            price_version: self.price_version.as_deref().map(str::to_owned),
+            usage_source: self.source,
+            latency_ms: millis(self.facts.arrived.elapsed()),
+            time_to_first_token_ms: self.first_token_ms(),
+            tags: self.facts.tags.clone(),
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome) -> Option<Closed> {
+        let place = self.place.take()?;
         if let Some(tokens) = self.tokens.take() {
             tokens.correct(self.usage.input_total().saturating_add(self.usage.output_total()));
         }
@@ -260,7 +356,7 @@ impl Meter {
         let metrics = &self.house.metrics;
         metrics.request_ended(endpoint, self.facts.stream, self.status, outcome.as_str(), latency);
         // Without an attempt nothing happened that finance would ask about.
-        let Some(last) = self.last.take() else { return };
+        let last = self.last.take()?;
         let first_token = self.first_token.map(|at| at.duration_since(self.facts.arrived));
         self.count(&last.model, first_token);
         tracing::debug!(
@@ -277,30 +373,33 @@ impl Meter {
             latency_ms = millis(latency),
             "request.ended"
         );
-        place.record(UsageRecord {
-            request_id: self.facts.request_id,
-            started_at: self.facts.started_at,
-            windows: Windows::of(self.facts.started_at, Zone::UTC),
-            scopes: vec![self.facts.virtual_key.into(), self.facts.tenant.into()],
-            tenant_id: self.facts.tenant,
-            virtual_key_id: self.facts.virtual_key,
-            provider_key_id: last.key.id(),
-            requested_model: self.facts.requested.clone(),
-            served_model: last.model,
-            status: self.status,
-            outcome,
-            attempts: std::mem::take(&mut self.attempts),
-            stream: self.facts.stream,
-            usage: self.usage,
-            cost: self.known_cost(),
-            cost_lines: std::mem::take(&mut self.lines),
-            clamped: self.clamped,
-            price_version: self.price_version.take().map(|version| version.to_string()),
-            usage_source: self.source,
-            latency_ms: millis(latency),
-            time_to_first_token_ms: first_token.filter(|_| self.facts.stream).map(millis),
-            tags: std::mem::take(&mut self.facts.tags),
-        });
+        let record = self.draft(&last, outcome);
+        Some(place.record(Charged { record, hard: std::mem::take(&mut self.facts.hard) }))
+    }
+}
+
+/// A request that has ended and is recorded.
+#[must_use = "the client may see the end only when the record is safe"]
+pub(super) struct Finished {
+    /// What it cost, as far as a price is known.
+    pub(super) cost: Option<NanoUsd>,
+    closed: Option<Closed>,
+}
+
+impl Finished {
+    /// Whether the record already survives what it is meant to survive.
+    pub(super) fn is_safe(&self) -> bool {
+        self.closed.as_ref().is_none_or(Closed::is_safe)
+    }
+
+    /// Waits until it does.
+    pub(super) fn safe(self) -> impl Future<Output = ()> + Send + 'static {
+        let closed = self.closed.map(Closed::safe);
+        async move {
+            if let Some(closed) = closed {
+                closed.await;
+            }
+        }
     }
 }
 
@@ -333,63 +432,6 @@ impl Drop for Meter {
                 if self.house.cut.is_cancelled() { Outcome::CutShutdown } else { Outcome::ClientGone };
             self.abandon(outcome);
         }
-    }
-}
-
-/// What one attempt reported, and what stands in where it did not.
-struct Reported {
-    figures: Figures,
-    bounds: UsageBounds,
-    reasoning_apart: bool,
-    input_estimate: u64,
-    text_bytes: u64,
-    complete: bool,
-}
-
-impl Reported {
-    /// The usage, where it comes from, and what a clamp of impossible figures took away. Each side that the provider
-    /// left out is estimated; of an answer that broke off, its interim figures are the least that can be true.
-    fn read(self, price: Option<&ModelPrice>, tier: ServiceTier) -> (TokenUsage, UsageSource, NanoUsd) {
-        let rules = UsageRules { reasoning_apart: self.reasoning_apart };
-        let within = self.figures.normalise(&rules, &self.bounds);
-        let mut usage = within.usage;
-        let mut estimated = false;
-        // What is no count says nothing: it is estimated like what never came.
-        let said = |figure| matches!(figure, Figure::Count(_));
-        let input_unsaid = match self.figures.prompt {
-            Figure::Absent => usage.input_total() == 0,
-            other => !said(other),
-        };
-        if input_unsaid {
-            usage = TokenUsage {
-                output: usage.output,
-                output_audio: usage.output_audio,
-                reasoning: usage.reasoning,
-                ..TokenUsage::default()
-            };
-            usage.input = self.input_estimate;
-            estimated = true;
-        }
-        let relayed = ledger::estimated_tokens(self.text_bytes).min(self.bounds.worst_output);
-        if self.figures.completion == Figure::Impossible {
-            (usage.output, usage.output_audio, usage.reasoning) = (relayed, 0, 0);
-            estimated = true;
-        }
-        let unsaid = self.figures.completion == Figure::Absent && relayed > 0;
-        if (unsaid || !self.complete) && usage.output_total() < relayed {
-            usage.output = relayed.saturating_sub(usage.output_audio);
-            estimated = true;
-        }
-        let source = if estimated || !self.complete { UsageSource::Estimated } else { UsageSource::Provider };
-        if !within.clamped {
-            return (usage, source, NanoUsd::ZERO);
-        }
-        tracing::warn!("usage.impossible");
-        let taken_away = price.map_or(NanoUsd::ZERO, |price| {
-            let claimed = ledger::cost(&usage.plus(&within.taken), price, tier).total;
-            claimed.minus(ledger::cost(&usage, price, tier).total).max(NanoUsd::ZERO)
-        });
-        (usage, source, taken_away)
     }
 }
 

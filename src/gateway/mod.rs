@@ -1,7 +1,7 @@
 //! The data plane: one hyper service, no framework. A request reads as a sentence:
 //! route → identify → limits → envelope → plan → [ grant → reserve → send → classify ]* → relay → meter.
 //!
-//! When the database is gone, cached keys go on being served and their usage waits in the recorder's queue; keys that
+//! When the database is gone, cached keys go on being served and their usage waits in the ledger's queue and journal; keys that
 //! are not cached, and everybody once the queue is full, get 503. Nothing here asks the database for a cached key.
 
 mod authenticate;
@@ -16,6 +16,7 @@ mod policy;
 mod relay;
 mod reserve;
 mod route;
+mod settle;
 mod stream;
 mod tags;
 mod tap;
@@ -35,7 +36,7 @@ use crate::{
     catalogue::{Catalogue, PriceBook, ServiceTier},
     config::Config,
     domain::{Clock, RequestId},
-    ledger::{Accounts, Recorder},
+    ledger::Ledger,
     limits,
     store::Store,
     telemetry::Metrics,
@@ -51,10 +52,8 @@ pub struct House {
     pub store: Store,
     /// Virtual keys.
     pub authenticator: Authenticator,
-    /// Caps.
-    pub accounts: Arc<Accounts>,
-    /// Usage records on their way to the database.
-    pub recorder: Recorder,
+    /// Caps, and usage records on their way to the database.
+    pub ledger: Ledger,
     /// Providers and prices.
     pub catalogue: Arc<Catalogue>,
     /// The way to the providers.
@@ -138,7 +137,7 @@ impl Gateway {
             Route::Health => Ok(lists::health(house).await),
             Route::Models => lists::models(house, &principal),
             Route::Model(id) => lists::model(house, &principal, &id),
-            Route::Key => lists::key(house, &principal),
+            Route::Key => lists::key(house, &principal).await,
             Route::Infer(endpoint) => {
                 let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::from)?;
                 let arrival = Arrival { request_id, arrived, principal, in_flight };

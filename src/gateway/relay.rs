@@ -33,6 +33,9 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the prov
 /// How long the provider may take to end its body after `[DONE]`; then the connection is not used again.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How far a stream has come is noted so often: what a crash settles is at most so much too little.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
+
 /// Events that follow each other faster than this are gathered and written together; a slower one goes out at once.
 const DENSE: Duration = Duration::from_millis(3);
 /// How often a body may answer that it waits before what it holds goes out: hyper asks twice in each turn of the
@@ -115,6 +118,10 @@ pub struct Relay {
     progressed: Instant,
     said: Instant,
     gather: Gather,
+    /// Ends when the record survives a loss of power; what is left to say waits for it.
+    unsafe_yet: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// When a crash was last told what the stream has used.
+    noted: Instant,
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -139,6 +146,8 @@ impl Relay {
             progressed: now,
             said: now,
             gather: Gather::Release,
+            unsafe_yet: None,
+            noted: now,
             timer: Box::pin(tokio::time::sleep_until(first_alarm)),
             cut: Box::pin(house.cut.clone().cancelled_owned()),
         };
@@ -149,6 +158,10 @@ impl Relay {
     /// The next bytes for the client; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            if let Some(unsafe_yet) = &mut self.unsafe_yet {
+                ready!(unsafe_yet.as_mut().poll(cx));
+                self.unsafe_yet = None;
+            }
             if self.meter.is_none() || self.queue.len() >= MOST_GATHERED {
                 self.gather = Gather::Release;
             }
@@ -174,6 +187,7 @@ impl Relay {
                         self.tap.push(data);
                     }
                     self.heard = now;
+                    self.note(now);
                 }
                 Poll::Ready(Some(Err(_))) => self.end(None, Some(Cut::Broken)),
                 Poll::Ready(None) => self.upstream_ended(),
@@ -196,6 +210,16 @@ impl Relay {
                     self.alarm();
                 }
             }
+        }
+    }
+
+    /// Tells the journal now and then how far the stream has come, for whoever would have to settle it after a crash.
+    fn note(&mut self, now: Instant) {
+        if now >= self.noted + NOTE_AFTER
+            && let Some(meter) = &self.meter
+        {
+            meter.note_progress();
+            self.noted = now;
         }
     }
 
@@ -290,7 +314,10 @@ impl Relay {
             Some(cut) => (AttemptOutcome::Broken, cut.outcome()),
         };
         meter.end_attempt(attempt, Charge::Used);
-        meter.finish(self.status, outcome);
+        let finished = meter.finish(self.status, outcome);
+        if !finished.is_safe() {
+            self.unsafe_yet = Some(Box::pin(finished.safe()));
+        }
         self.queue.extend(last);
         if let Some(cut) = cut {
             self.upstream = None;

@@ -6,7 +6,7 @@ use super::{Journey, authenticate::Principal, error::GatewayError, plan::Candida
 use crate::{
     catalogue::ModelPrice,
     domain::{NanoUsd, Timestamp, TokenClass, Zone},
-    ledger::{self, Accounts, Ask, Reservation, Sizes, WorstCase},
+    ledger::{self, Accounts, Ask, Ledger, Patience, Reservation, Sizes, Stop, Wants, WorstCase},
     wire::{Endpoint, UsageBounds},
 };
 
@@ -155,19 +155,61 @@ pub(super) fn most_tokens(journey: &Journey, price: Option<&ModelPrice>) -> u64 
         .saturating_add(output.saturating_mul(journey.view.choices.max(1)))
 }
 
-/// Sets aside what `candidate` may cost at most, in every cap in scope or in none.
+/// What an attempt asks for, and of whom.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) principal: &'a Principal,
+    pub(super) journey: &'a Journey,
+    pub(super) candidate: &'a Candidate,
+    pub(super) price: Option<&'a ModelPrice>,
+    pub(super) body: Body,
+    pub(super) at: Timestamp,
+}
+
+/// Why nothing is reserved yet.
+enum NotYet {
+    /// Leases must be taken first.
+    Lease(Wants),
+    Failed(GatewayError),
+}
+
+impl From<GatewayError> for NotYet {
+    fn from(error: GatewayError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Stop> for NotYet {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(refusal) => Self::Failed(refusal.into()),
+            Stop::Lease(wants) => Self::Lease(wants),
+            Stop::OutOfTouch => Self::Failed(GatewayError::LedgerUnavailable),
+        }
+    }
+}
+
+/// Sets aside what an attempt may cost at most, in every cap in scope or in none. It waits only when this instance has
+/// no lease that covers it, as for the first request of a key.
 ///
 /// # Errors
-/// 402 when a cap leaves no room, 403 when a cap is set and no price is known, 400 when a field cannot be priced.
-pub(super) fn reserve(
-    accounts: &Arc<Accounts>,
-    principal: &Principal,
-    journey: &Journey,
-    candidate: &Candidate,
-    price: Option<&ModelPrice>,
-    body: Body,
-    at: Timestamp,
-) -> Result<Reserved, GatewayError> {
+/// 402 when a cap leaves no room, 403 when a cap is set and no price is known, 400 when a field cannot be priced, 503
+/// when a lease is needed and the database does not answer.
+pub(super) async fn reserve(ledger: &Ledger, request: Request<'_>) -> Result<Reserved, GatewayError> {
+    let mut patience = Patience::default();
+    loop {
+        match try_reserve(ledger.accounts(), request) {
+            Ok(reserved) => return Ok(reserved),
+            Err(NotYet::Failed(error)) => return Err(error),
+            Err(NotYet::Lease(wants)) => {
+                ledger.lease(&wants, &mut patience).await.map_err(|_| GatewayError::LedgerUnavailable)?
+            }
+        }
+    }
+}
+
+fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserved, NotYet> {
+    let Request { principal, journey, candidate, price, body, at } = request;
     let sizes = sizes(journey, body.bytes);
     // Of the whole body: where no figures come, an inline image must not have cost nothing.
     let whole_body = ledger::estimated_tokens(body.bytes);
@@ -177,9 +219,9 @@ pub(super) fn reserve(
     let Some(price) = price else {
         // A spent cap comes first: it refuses everything.
         let ask = Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &|_| Ok(NanoUsd::ZERO) };
-        let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
+        let reservation = accounts.reserve(ask)?;
         if principal.is_capped() {
-            return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
+            return Err(GatewayError::ModelUnpriced(candidate.model.to_string()).into());
         }
         let bounds = bounds(journey, &sizes, None, client_limit, choices);
         return Ok(Reserved { reservation, output_limit: None, bounds, input_estimate });
@@ -201,9 +243,7 @@ pub(super) fn reserve(
         chosen.set(limit);
         Ok(need)
     };
-    let reservation = accounts
-        .reserve(Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &fit })
-        .map_err(GatewayError::from)?;
+    let reservation = accounts.reserve(Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &fit })?;
     let output_limit = chosen.get();
     let bounds = bounds(journey, &sizes, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })

@@ -1,13 +1,18 @@
-//! The counters of spend: per scope and window what is settled and what is reserved, in memory.
+//! The counters of spend in memory: per scope and window what is settled, what is reserved, and which durable part of
+//! the cap, the *lease*, this process holds.
 //!
-//! One process keeps them: they are loaded from the database when it starts ([`Accounts::load`]) and are the authority
-//! while it runs; the database follows through the recorder. Nothing here waits for anything, so an outage of the
-//! database does not touch admission.
+//! Admission looks here and nowhere else. What it may admit under a hard cap is bounded by the lease, which the
+//! database granted with one conditional update, so any number of processes can share a cap without speaking to one
+//! another; [`super::Ledger`] takes leases, gives them back, and brings settled spend into the database.
 //!
 //! Invariants: all four windows are counted for every scope, capped or not, because a cap and its window may change at
 //! any time; nothing is ever reset, as the index of a window is part of a counter's identity; the counters of a period
-//! stay while a reservation made in it is open, however the wall clock moves. There is one account for every key and
-//! tenant that was ever used, so the map is bounded by what is in the database.
+//! stay while a reservation made in it is open, a settlement is not yet in the database, or a lease is held on it,
+//! however the wall clock moves. There is one account for every scope that was ever used, so the map is bounded by what
+//! is in the database.
+
+mod contact;
+mod period;
 
 use std::{
     collections::HashMap,
@@ -15,17 +20,24 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
-use crate::domain::{NanoUsd, Scope, SpendWindow, WindowIndex, Windows};
+use self::contact::Contact;
+pub(super) use self::period::{Period, narrow};
+use crate::{
+    domain::{Counter, NanoUsd, Scope, SpendWindow, UsageRecord, WindowIndex, Windows},
+    store::CounterState,
+};
 
 /// Scopes of one request that need no memory from the heap.
-pub(super) const FEW: usize = 2;
+pub(super) const FEW: usize = 3;
 
-/// How many periods of one window are remembered beside those with open reservations. The present and the one before
-/// are enough for a clock that is right; the others are for one that is put back and forth.
+/// How many periods of one window are remembered beside those in use. The present and the one before are enough for a
+/// clock that is right; the others are for one that is put back and forth.
 const PERIODS: usize = 4;
 
 /// All counters of spend. Shared by everything that admits or shows spend.
@@ -33,19 +45,7 @@ const PERIODS: usize = 4;
 pub struct Accounts {
     accounts: RwLock<HashMap<Scope, Arc<Account>>>,
     reserved_total: AtomicI64,
-}
-
-/// Settled spend of one scope in one window: a row of the database, loaded at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettledSpend {
-    /// Whose.
-    pub scope: Scope,
-    /// In which kind of window.
-    pub window: SpendWindow,
-    /// Which day, week or month.
-    pub index: WindowIndex,
-    /// How much.
-    pub settled: NanoUsd,
+    contact: Contact,
 }
 
 /// Where a scope stands in one window.
@@ -53,28 +53,14 @@ pub struct SettledSpend {
 pub struct Standing {
     /// Spent for good.
     pub settled: NanoUsd,
-    /// Held by requests under way that began in the same window.
+    /// Held by requests under way that began in the same window, and by the leases of other instances.
     pub reserved: NanoUsd,
 }
 
 impl Accounts {
-    /// Takes over what the database has. A counter only ever grows, so where both know one the larger is right, and
-    /// loading twice is harmless.
-    pub fn load(&self, rows: impl IntoIterator<Item = SettledSpend>) {
-        let mut rows: Vec<SettledSpend> = rows.into_iter().collect();
-        // The newest last, so that they are remembered longest.
-        rows.sort_by_key(|row| row.index);
-        for row in rows {
-            let account = self.account(row.scope);
-            let mut balances = account.lock();
-            let period = balances.window_mut(row.window).period_mut(row.index);
-            period.settled = period.settled.max(i128::from(row.settled.nano()).max(0));
-        }
-    }
-
-    /// Where `scope` stands in one window; nothing when it was never used.
+    /// Where `scope` stands in one window, as far as this process knows; nothing when it was never used here.
     pub fn standing(&self, scope: Scope, window: SpendWindow, index: WindowIndex) -> Standing {
-        let account = self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned();
+        let account = self.known(scope);
         account.map(|account| account.lock().standing(window, index)).unwrap_or_default()
     }
 
@@ -93,6 +79,100 @@ impl Accounts {
         self.len() == 0
     }
 
+    /// Hard caps are admitted against leases for so long from `since` on, a reading of [`Accounts::moment`]; `None`:
+    /// for ever, as nobody else can be given them.
+    pub(super) fn trust_leases(&self, since: u64, grace: Option<Duration>) {
+        self.contact.trust(since, grace);
+    }
+
+    /// Milliseconds on a clock that goes on while the machine sleeps.
+    pub(super) fn moment() -> u64 {
+        contact::moment()
+    }
+
+    /// Whether leases may be admitted against.
+    pub(super) fn is_in_touch(&self) -> bool {
+        self.contact.is_in_touch()
+    }
+
+    /// Takes over what the database says of some counters.
+    pub fn learn(&self, states: &[CounterState]) {
+        let now = Instant::now();
+        for state in states {
+            self.with_period(state.counter, |period| period.learn(state, now));
+        }
+    }
+
+    /// The charges of `records` are in the database now, whose counters are `states`. Each record comes here once, however
+    /// often it was written.
+    pub(super) fn applied<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a UsageRecord>,
+        states: &[CounterState],
+    ) {
+        let mut sums = HashMap::<Counter, i128>::new();
+        for record in records {
+            let cost = i128::from(record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano());
+            for &scope in record.scopes.iter().filter(|_| cost > 0) {
+                for (window, index) in record.windows.iter() {
+                    *sums.entry(Counter { scope, window, index }).or_default() += cost;
+                }
+            }
+        }
+        let now = Instant::now();
+        for state in states {
+            let sum = sums.remove(&state.counter).unwrap_or_default();
+            // Both at once: between them the same spend would count twice or not at all.
+            self.with_period(state.counter, |period| {
+                period.learn(state, now);
+                period.unapplied -= sum;
+            });
+        }
+        for (counter, sum) in sums {
+            self.with_period(counter, |period| period.unapplied -= sum);
+        }
+    }
+
+    /// Calls `read` with the period of `counter`, which is made when it is not known.
+    pub(super) fn with_period<T>(&self, counter: Counter, read: impl FnOnce(&mut Period) -> T) -> T {
+        let account = self.account(counter.scope);
+        let mut balances = account.lock();
+        read(balances.period_mut(counter.window, counter.index))
+    }
+
+    /// The same, without making an account for a scope that was never used.
+    pub(super) fn with_known_period<T>(
+        &self,
+        counter: Counter,
+        read: impl FnOnce(&mut Period) -> T,
+    ) -> Option<T> {
+        let account = self.known(counter.scope)?;
+        let mut balances = account.lock();
+        Some(read(balances.period_mut(counter.window, counter.index)))
+    }
+
+    /// Every counter on which a lease is held, or that was used since `since` under a cap.
+    pub(super) fn leased_or_used_since(&self, since: Instant) -> Vec<Counter> {
+        let accounts: Vec<_> =
+            self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut found = Vec::new();
+        for account in accounts {
+            let balances = account.lock();
+            for (window, periods) in SpendWindow::ALL.into_iter().zip(&balances.0) {
+                found.extend(
+                    periods
+                        .0
+                        .iter()
+                        .filter(|period| {
+                            period.granted > 0 || (period.cap.is_some() && period.used_at >= since)
+                        })
+                        .map(|period| Counter { scope: account.scope, window, index: period.index }),
+                );
+            }
+        }
+        found
+    }
+
     /// The accounts of `scopes`, each once, in the order in which they must be locked.
     pub(super) fn accounts(&self, scopes: impl Iterator<Item = Scope>) -> SmallVec<[Arc<Account>; FEW]> {
         let mut sorted: SmallVec<[Scope; FEW]> = scopes.collect();
@@ -109,7 +189,14 @@ impl Accounts {
         sorted.into_iter().map(|scope| self.account(scope)).collect()
     }
 
+    fn known(&self, scope: Scope) -> Option<Arc<Account>> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
+    }
+
     fn account(&self, scope: Scope) -> Arc<Account> {
+        if let Some(account) = self.known(scope) {
+            return account;
+        }
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(accounts.entry(scope).or_insert_with(|| Arc::new(Account::new(scope))))
     }
@@ -155,36 +242,30 @@ const fn position(window: SpendWindow) -> usize {
     }
 }
 
-/// What a scope has settled and reserved, by window. Kept in 128 bits: no number of 64-bit amounts overflows it, so
-/// what was added can always be taken away again exactly.
+/// The counters of one scope, by window.
 #[derive(Debug, Default)]
 pub(super) struct Balances([Window; 4]);
 
 impl Balances {
-    fn window_mut(&mut self, window: SpendWindow) -> &mut Window {
-        &mut self.0[position(window)]
-    }
-
-    /// Settled and reserved in a period; nothing when it is not known.
-    pub(super) fn exact(&self, window: SpendWindow, index: WindowIndex) -> (i128, i128) {
-        let periods = &self.0[position(window)].0;
-        periods
-            .iter()
-            .find(|period| period.index == index)
-            .map_or((0, 0), |period| (period.settled, period.reserved))
+    pub(super) fn period_mut(&mut self, window: SpendWindow, index: WindowIndex) -> &mut Period {
+        self.0[position(window)].period_mut(index)
     }
 
     pub(super) fn standing(&self, window: SpendWindow, index: WindowIndex) -> Standing {
-        let (settled, reserved) = self.exact(window, index);
-        Standing { settled: narrow(settled), reserved: narrow(reserved) }
+        let period = self.0[position(window)].0.iter().find(|period| period.index == index);
+        period.map_or_else(Standing::default, |period| Standing {
+            settled: narrow(period.total()),
+            reserved: narrow(period.reserved + period.elsewhere),
+        })
     }
 
     /// Holds `amount` in every window of `windows`.
-    pub(super) fn reserve(&mut self, windows: &Windows, amount: NanoUsd) {
+    pub(super) fn reserve(&mut self, windows: &Windows, amount: NanoUsd, now: Instant) {
         for (window, (_, index)) in self.0.iter_mut().zip(windows.iter()) {
             let period = window.period_mut(index);
             period.open += 1;
             period.reserved += i128::from(amount.nano());
+            period.used_at = now;
         }
     }
 
@@ -194,41 +275,27 @@ impl Balances {
             let period = window.period_mut(index);
             period.open = period.open.saturating_sub(1);
             period.reserved -= i128::from(held.nano());
-            period.settled += i128::from(charged.nano());
+            period.unapplied += i128::from(charged.nano());
         }
     }
-}
-
-pub(super) fn narrow(nano: i128) -> NanoUsd {
-    NanoUsd::new(i64::try_from(nano).unwrap_or(if nano < 0 { i64::MIN } else { i64::MAX }))
 }
 
 /// The periods of one kind of window, the most recently used first.
 #[derive(Debug, Default)]
 struct Window(Vec<Period>);
 
-/// One day, week or month.
-#[derive(Debug)]
-struct Period {
-    index: WindowIndex,
-    /// Reservations made in it that are not yet settled.
-    open: u64,
-    settled: i128,
-    reserved: i128,
-}
-
 impl Window {
     fn period_mut(&mut self, index: WindowIndex) -> &mut Period {
         let place = match self.0.iter().position(|period| period.index == index) {
             Some(place) => place,
             None => {
-                // Only periods that nobody will settle into may be forgotten.
+                // Only what the database has too may be forgotten.
                 if self.0.len() >= PERIODS
-                    && let Some(oldest) = self.0.iter().rposition(|period| period.open == 0)
+                    && let Some(oldest) = self.0.iter().rposition(Period::is_idle)
                 {
                     self.0.remove(oldest);
                 }
-                self.0.push(Period { index, open: 0, settled: 0, reserved: 0 });
+                self.0.push(Period::new(index));
                 self.0.len() - 1
             }
         };
@@ -238,67 +305,4 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Timestamp, VirtualKeyId, Zone};
-
-    fn at(text: &str) -> Timestamp {
-        Timestamp::parse(text).expect("a time")
-    }
-
-    #[test]
-    fn a_scope_that_was_never_used_stands_at_nothing() {
-        let accounts = Accounts::default();
-        let scope = Scope::from(VirtualKeyId::generate());
-        assert_eq!(
-            accounts.standing(
-                scope,
-                SpendWindow::Daily,
-                SpendWindow::Daily.index(at("2026-11-21"), Zone::UTC)
-            ),
-            Standing { settled: NanoUsd::ZERO, reserved: NanoUsd::ZERO }
-        );
-        assert!(accounts.is_empty(), "looking must not make an account");
-    }
-
-    #[test]
-    fn loading_takes_each_window_apart_and_twice_is_as_good_as_once() {
-        let accounts = Accounts::default();
-        let scope = Scope::from(VirtualKeyId::generate());
-        let now = at("2026-11-21");
-        let rows = [(SpendWindow::Total, 9), (SpendWindow::Monthly, 7), (SpendWindow::Daily, 3)].map(
-            |(window, nano)| SettledSpend {
-                scope,
-                window,
-                index: window.index(now, Zone::UTC),
-                settled: NanoUsd::new(nano),
-            },
-        );
-        accounts.load(rows);
-        accounts.load(rows);
-        let settled = |window| accounts.standing(scope, window, window.index(now, Zone::UTC)).settled.nano();
-        assert_eq!(SpendWindow::ALL.map(settled), [9, 7, 0, 3]);
-        assert_eq!(
-            accounts.standing(
-                scope,
-                SpendWindow::Daily,
-                SpendWindow::Daily.index(at("2026-11-22"), Zone::UTC)
-            ),
-            Standing::default()
-        );
-    }
-
-    #[test]
-    fn only_periods_without_open_reservations_are_forgotten_the_least_used_first() {
-        let mut window = Window::default();
-        window.period_mut(WindowIndex(0)).open = 1;
-        window.period_mut(WindowIndex(0)).settled = 5;
-        for index in 1..=100 {
-            window.period_mut(WindowIndex(index)).settled = index.into();
-        }
-        assert_eq!(window.0.len(), PERIODS);
-        assert_eq!(window.period_mut(WindowIndex(0)).settled, 5);
-        assert_eq!(window.period_mut(WindowIndex(99)).settled, 99);
-        assert_eq!(window.period_mut(WindowIndex(1)).settled, 0);
-    }
-}
+mod tests;

@@ -9,9 +9,10 @@
 use std::{fmt, sync::Arc};
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
-use super::accounts::{Account, Accounts, FEW, Standing, narrow};
-use crate::domain::{CapMode, NanoUsd, Scope, SpendCap, Timestamp, Windows, Zone};
+use super::accounts::{Account, Accounts, FEW, Period, narrow};
+use crate::domain::{CapMode, Counter, NanoUsd, Scope, SpendCap, Timestamp, Windows, Zone};
 
 /// A scope and the cap that it has now. The cap comes with each request, so a change of it holds from the next on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct Ask<'a> {
     pub at: Timestamp,
     /// Where the tenant's days begin.
     pub zone: Zone,
-    /// Called at most once, with locks held, so it must only calculate: given what is left under all hard caps (`None`:
-    /// unlimited) it says how much to reserve, or the smallest amount that would have done.
+    /// Called at most once each time, with locks held, so it must only calculate: given what is left under all hard caps
+    /// (`None`: unlimited) it says how much to reserve, or the smallest amount that would have done.
     pub fit: &'a dyn Fn(Option<NanoUsd>) -> Result<NanoUsd, NanoUsd>,
 }
 
@@ -90,6 +91,32 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Why nothing was reserved.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// A cap has no room.
+    Refused(Refusal),
+    /// The caps may have room, but this instance's leases do not cover it: [`super::Ledger::lease`] asks the database,
+    /// then it is tried again.
+    Lease(Wants),
+    /// The database has not been heard of for so long that another may have been given this instance's leases.
+    OutOfTouch,
+}
+
+/// What the leases of this instance must cover besides what they cover now.
+pub type Wants = SmallVec<[Want; FEW]>;
+
+/// What one lease must cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Of which counter.
+    pub counter: Counter,
+    /// The hard cap on it; `None` when it is only to be known.
+    pub cap: Option<NanoUsd>,
+    /// How much more must fit.
+    pub need: NanoUsd,
+}
+
 /// What a settlement came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -100,53 +127,81 @@ pub struct Settled {
 }
 
 impl Accounts {
-    /// Reserves what `ask` needs in all of its scopes, or refuses and changes nothing.
+    /// Reserves what `ask` needs in all of its scopes, or changes nothing.
     ///
     /// # Errors
-    /// A [`Refusal`] that names the first scope without room. A cap whose settled spend has reached it refuses
-    /// everything, also what costs nothing.
-    pub fn reserve(self: &Arc<Self>, ask: Ask<'_>) -> Result<Reservation, Refusal> {
+    /// A [`Refusal`] names the first scope without room; a cap whose settled spend has reached it refuses everything, also
+    /// what costs nothing. The other stops say what must happen before it can be decided.
+    pub fn reserve(self: &Arc<Self>, ask: Ask<'_>) -> Result<Reservation, Stop> {
         let windows = Windows::of(ask.at, ask.zone);
+        let now = Instant::now();
         let accounts = self.accounts(ask.scopes.iter().map(|each| each.scope));
         let mut locked: SmallVec<[_; FEW]> = accounts.iter().map(|account| account.lock()).collect();
-        let balances_of = |scope: Scope| {
+        let place_of = |scope: Scope| {
             let place = accounts.iter().position(|account| account.scope() == scope);
             place.expect("the accounts were looked up from these scopes")
         };
-
-        let mut left: Option<i128> = None;
         let caps = || ask.scopes.iter().filter_map(|each| each.cap.map(|cap| (each.scope, cap)));
+        let counter =
+            |scope, cap: SpendCap| Counter { scope, window: cap.window, index: windows.index(cap.window) };
+
+        let mut wants = Wants::new();
+        let mut left: Option<i128> = None;
         for (scope, cap) in caps() {
-            let balances = &locked[balances_of(scope)];
-            let (settled, reserved) = balances.exact(cap.window, windows.index(cap.window));
+            let counter = counter(scope, cap);
+            let period = locked[place_of(scope)].period_mut(counter.window, counter.index);
             let amount = i128::from(cap.amount.nano());
-            if settled >= amount {
-                let standing = balances.standing(cap.window, windows.index(cap.window));
-                return Err(refusal(RefusalKind::Reached, scope, cap, standing, NanoUsd::ZERO, &ask));
+            period.used_at = now;
+            let hard = cap.mode == CapMode::Hard;
+            if hard {
+                period.cap = Some(amount);
             }
-            if cap.mode == CapMode::Hard {
-                let here = (amount - settled - reserved).max(0);
+            if !period.known {
+                wants.push(Want { counter, cap: hard.then_some(cap.amount), need: NanoUsd::ZERO });
+            } else if period.total() >= amount && wants.is_empty() {
+                // A narrower scope that is not known yet might refuse first.
+                return Err(refused(RefusalKind::Reached, scope, cap, period, NanoUsd::ZERO, &ask));
+            } else if hard {
+                let here = (amount - period.total() - period.reserved - period.elsewhere).max(0);
                 left = Some(left.map_or(here, |least| least.min(here)));
             }
+        }
+        if !wants.is_empty() {
+            return Err(Stop::Lease(wants));
+        }
+        if left.is_some() && !self.is_in_touch() {
+            return Err(Stop::OutOfTouch);
         }
 
         // Whichever it says is checked: a wrong answer can be refused here, never overdraw.
         let (Ok(need) | Err(need)) = (ask.fit)(left.map(narrow));
         let need = need.max(NanoUsd::ZERO);
+        let wanted = i128::from(need.nano());
         for (scope, cap) in caps().filter(|(_, cap)| cap.mode == CapMode::Hard) {
-            let balances = &locked[balances_of(scope)];
-            let (settled, reserved) = balances.exact(cap.window, windows.index(cap.window));
-            let (amount, wanted) = (i128::from(cap.amount.nano()), i128::from(need.nano()));
-            if settled + reserved + wanted > amount {
-                let kind =
-                    if settled + wanted > amount { RefusalKind::Reached } else { RefusalKind::Reserved };
-                let standing = balances.standing(cap.window, windows.index(cap.window));
-                return Err(refusal(kind, scope, cap, standing, need, &ask));
+            let counter = counter(scope, cap);
+            let period = locked[place_of(scope)].period_mut(counter.window, counter.index);
+            let amount = i128::from(cap.amount.nano());
+            period.appetite = period.appetite.max(wanted);
+            if period.total() + period.reserved + wanted > amount {
+                let kind = match period.total() + wanted > amount {
+                    true => RefusalKind::Reached,
+                    false => RefusalKind::Reserved,
+                };
+                return Err(refused(kind, scope, cap, period, need, &ask));
             }
+            if period.used() + wanted > period.granted {
+                if period.in_vain_until.is_some_and(|until| until > now) {
+                    return Err(refused(RefusalKind::Reserved, scope, cap, period, need, &ask));
+                }
+                wants.push(Want { counter, cap: Some(cap.amount), need });
+            }
+        }
+        if !wants.is_empty() {
+            return Err(Stop::Lease(wants));
         }
 
         for balances in &mut locked {
-            balances.reserve(&windows, need);
+            balances.reserve(&windows, need, now);
         }
         drop(locked);
         self.count_reserved(need);
@@ -161,16 +216,23 @@ impl Accounts {
     }
 }
 
-fn refusal(
+fn refused(
     kind: RefusalKind,
     scope: Scope,
     cap: SpendCap,
-    standing: Standing,
+    period: &Period,
     needed: NanoUsd,
     ask: &Ask<'_>,
-) -> Refusal {
-    let Standing { settled, reserved } = standing;
-    Refusal { kind, scope, cap, settled, reserved, needed, resets_at: cap.window.resets_at(ask.at, ask.zone) }
+) -> Stop {
+    Stop::Refused(Refusal {
+        kind,
+        scope,
+        cap,
+        settled: narrow(period.total()),
+        reserved: narrow(period.reserved + period.elsewhere),
+        needed,
+        resets_at: cap.window.resets_at(ask.at, ask.zone),
+    })
 }
 
 /// An amount held in every scope of a request, from before it is sent until it is settled or released.

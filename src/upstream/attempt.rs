@@ -104,6 +104,7 @@ impl Upstream {
         let until = deadline.min(Instant::now() + first_byte);
         match timeout_at(until, self.client.execute(outgoing)).await {
             Ok(Ok(response)) => Ok(response.into()),
+            Ok(Err(_)) if sent.is_refused() => Err(Failure::Unrecordable),
             Ok(Err(error)) if sent.withdraw() => Err(Failure::NotSent { timed_out: error.is_timeout() }),
             Ok(Err(_)) => Err(Failure::Ambiguous("the provider closed the connection before it answered")),
             Err(_) if sent.withdraw() => Err(Failure::NotSent { timed_out: true }),

@@ -14,6 +14,8 @@ pub enum Failure {
     },
     /// The stored key could not be opened, or its address may not be called. Nothing was sent.
     Unusable(&'static str),
+    /// It could not be noted that it is sent, so it was not.
+    Unrecordable,
     /// The provider answered with an error status, or with an error in place of an answer.
     Rejected {
         /// HTTP status, or the one an error inside a 200 stands for.
@@ -47,6 +49,7 @@ impl Failure {
                 300..=399 | 401 | 403 | 408 | 409 | 425 | 429 | 500.. => Verdict::Next,
                 _ => Verdict::Stop,
             },
+            Self::Unrecordable => Verdict::Stop,
             _ => Verdict::Next,
         }
     }
@@ -56,6 +59,7 @@ impl Failure {
         match self {
             Self::NotSent { .. } | Self::Unusable(_) | Self::Ambiguous(_) | Self::TimedOut => true,
             Self::Rejected { status, .. } => matches!(status, 401 | 403 | 408 | 429 | 500..),
+            Self::Unrecordable => false,
         }
     }
 

@@ -35,16 +35,16 @@ async fn while_another_holds_the_write_lock_known_keys_are_served_and_nothing_is
         assert_eq!(reply.header("x-keystile-cost-micro-usd"), Some("4.5"));
     }
     assert_eq!(gateway.read("/v1/key", &key).await.expect(200).json()["spent_micro_usd"], 95, "21 × 4.5");
-    assert!(gateway.app.house.recorder.pending() >= 20);
+    assert!(gateway.app.house.ledger.pending() >= 20);
     other.execute_unprepared("ROLLBACK").await.expect("released");
     assert_eq!(gateway.usage_of(21).await.len(), 21);
-    assert_eq!(gateway.app.house.recorder.pending(), 0);
+    assert_eq!(gateway.app.house.ledger.pending(), 0);
 }
 
 #[tokio::test]
 async fn when_the_queue_is_full_requests_are_refused_rather_than_forgotten() {
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 5))).await;
-    let (gateway, key) = Gateway::simple_with(&upstream, |config| config.limits.record_queue = 8).await;
+    let (gateway, key) = Gateway::simple_with(&upstream, |config| config.ledger.record_queue = 8).await;
     if !is_sqlite(&gateway) {
         return;
     }

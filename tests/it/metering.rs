@@ -306,7 +306,7 @@ async fn a_cached_key_asks_the_database_nothing_and_usage_is_written_in_batches(
             reply.expect(200);
         }
     }
-    crate::support::soon("usage to be written", gateway.app.house.recorder.flushed()).await;
+    crate::support::soon("usage to be written", gateway.app.house.ledger.flushed()).await;
     let after = gateway.app.house.store.statements();
     let elapsed = began.elapsed() + Duration::from_secs(1);
     // The follower of changes made elsewhere asks now and then, whether anybody calls or not.

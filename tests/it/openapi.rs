@@ -207,7 +207,7 @@ impl Plane {
         let chat = format!("http://{}/v1/chat/completions", self.app.address);
         let answer = self.client.post(chat).bearer_auth(key).json(&asked).send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
-        self.app.house.recorder.flushed().await;
+        self.app.house.ledger.flushed().await;
         answer.headers()["x-request-id"].to_str().expect("text").to_owned()
     }
 

@@ -25,7 +25,6 @@ use crate::{
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
-    ledger::Accounts,
     store::testing::{self, TestStore},
     vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
 };
@@ -89,7 +88,7 @@ impl House {
             passwords: Arc::new(Passwords::new().expect("a decoy")),
             sessions: Arc::new(Sessions::new(vec![session_key], Duration::from_secs(86_400)).expect("a key")),
             catalogue: Arc::new(Catalogue::bundled()),
-            accounts: Some(Arc::new(Accounts::default())),
+            ledger: None,
             clock: clock.clone(),
             notify: Notify::new(move |tenant| hears.lock().expect("not poisoned").push(tenant)),
             settings: Settings {

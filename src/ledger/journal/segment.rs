@@ -38,6 +38,11 @@ const LOCK: &str = "lock";
 pub struct JournalId([u8; 16]);
 
 impl JournalId {
+    /// Its bytes.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     pub(super) fn generate() -> io::Result<Self> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(io::Error::other)?;

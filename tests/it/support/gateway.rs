@@ -207,7 +207,7 @@ impl Gateway {
 
     /// Usage rows once everything recorded so far is written, the oldest first.
     pub async fn usage(&self) -> Vec<Value> {
-        soon("usage to be written", self.app.house.recorder.flushed()).await;
+        soon("usage to be written", self.app.house.ledger.flushed()).await;
         let mut rows = Vec::new();
         let mut cursor = String::new();
         loop {
@@ -248,7 +248,7 @@ impl Gateway {
 
     /// What is reserved now, over all keys.
     pub fn reserved(&self) -> NanoUsd {
-        self.app.house.accounts.reserved_total()
+        self.app.house.ledger.accounts().reserved_total()
     }
 
     /// Waits until nothing is reserved.

@@ -1,0 +1,122 @@
+//! What the journal's records say. The journal itself carries bytes.
+//!
+//! An OPEN holds what would be recorded if the process died now: the request as it stands without this attempt, and the
+//! attempt's *stake*, what it is taken to have used once it was sent. A PROGRESS is a newer stake, a CLOSE the final
+//! charge. Counts, names and amounts only: nothing here has a place for content or for a key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{CostLine, NanoUsd, Outcome, Scope, SpendWindow, TokenUsage, UsageRecord, UsageSource},
+    store::Charge,
+};
+
+/// The first byte of every body; another one was written by another version.
+const FORMAT: u8 = 1;
+
+/// What an attempt is taken to have used if nothing more is heard of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stake {
+    /// Tokens: estimated, or what the provider has reported so far.
+    pub usage: TokenUsage,
+    /// What they cost, at most what is reserved, in nano-USD; `None` without a price.
+    pub cost_nano_usd: Option<i64>,
+    /// The same by class.
+    pub lines: Vec<CostLine>,
+    /// Which price was in force.
+    pub price_version: Option<String>,
+    /// Milliseconds from arrival to the first meaningful event, once it has come.
+    pub first_token_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChargeEntry {
+    record: UsageRecord,
+    hard: Vec<(Scope, SpendWindow, i64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OpenEntry {
+    charge: ChargeEntry,
+    stake: Stake,
+}
+
+/// A body that this version cannot read although its checksum is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a journal record is of another version of keystile; start the version that wrote it once, so that it empties its \
+     journal, and then this one"
+)]
+pub struct Unreadable;
+
+impl From<Charge> for ChargeEntry {
+    fn from(charge: Charge) -> Self {
+        let hard = charge.hard.into_iter().map(|(scope, window, cap)| (scope, window, cap.nano())).collect();
+        Self { record: charge.record, hard }
+    }
+}
+
+impl From<ChargeEntry> for Charge {
+    fn from(entry: ChargeEntry) -> Self {
+        let hard = entry.hard.into_iter().map(|(scope, window, cap)| (scope, window, NanoUsd::new(cap)));
+        Self { hard: hard.collect(), record: entry.record }
+    }
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT);
+    postcard::to_extend(value, bytes).expect("a vector takes whatever is written to it")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+    let (&format, body) = bytes.split_first().ok_or(Unreadable)?;
+    match (format, postcard::take_from_bytes(body)) {
+        (FORMAT, Ok((value, []))) => Ok(value),
+        _ => Err(Unreadable),
+    }
+}
+
+/// An OPEN's body.
+pub(super) fn encode_open(charge: Charge, stake: Stake) -> Vec<u8> {
+    encode(&OpenEntry { charge: charge.into(), stake })
+}
+
+/// A PROGRESS' body.
+pub(super) fn encode_stake(stake: &Stake) -> Vec<u8> {
+    encode(stake)
+}
+
+/// A CLOSE's body, and the charge back.
+pub(super) fn encode_charge(charge: Charge) -> (Vec<u8>, Charge) {
+    let entry = ChargeEntry::from(charge);
+    (encode(&entry), entry.into())
+}
+
+/// Reads a CLOSE.
+pub(super) fn decode_charge(bytes: &[u8]) -> Result<Charge, Unreadable> {
+    decode::<ChargeEntry>(bytes).map(Charge::from)
+}
+
+/// What a request is charged that was under way when the process died: what it had used before this attempt, and, if
+/// the attempt was sent, its last known stake.
+pub(super) fn recover(open: &[u8], progress: Option<&[u8]>, sent: bool) -> Result<Charge, Unreadable> {
+    let OpenEntry { charge, stake } = decode(open)?;
+    let mut charge = Charge::from(charge);
+    let record = &mut charge.record;
+    record.outcome = Outcome::Recovered;
+    if !sent {
+        return Ok(charge);
+    }
+    let stake = progress.map(decode::<Stake>).transpose()?.unwrap_or(stake);
+    record.usage = record.usage.plus(&stake.usage);
+    record.usage_source = UsageSource::Recovered;
+    record.cost = match (record.cost, stake.cost_nano_usd.map(NanoUsd::new)) {
+        (Some(before), Some(more)) => Some(before.plus(more)),
+        (before, more) => before.filter(|cost| *cost > NanoUsd::ZERO).or(more),
+    };
+    record.cost_lines.extend(stake.lines);
+    record.price_version = stake.price_version.or(record.price_version.take());
+    record.time_to_first_token_ms = stake.first_token_ms.or(record.time_to_first_token_ms);
+    Ok(charge)
+}
