@@ -88,6 +88,40 @@ async fn p22_takers_who_spend_and_give_back_never_bring_a_counter_above_its_cap(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_loses_a_race_gets_what_the_winner_left() {
+    let db = testing::store().await;
+    let pools = pools(&db, 2).await;
+    let holders = [join(&pools[0]).await, join(&pools[1]).await];
+    for _ in 0..20 {
+        let counter = total(TenantId::generate());
+        let (one, other) = tokio::join!(
+            taken(&pools[0], holders[0], counter, 100, (1, 60)),
+            taken(&pools[1], holders[1], counter, 100, (1, 60)),
+        );
+        assert_eq!((one.max(other), one.min(other)), (60, 40));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p22_late_charges_that_race_share_what_is_free_and_never_more() {
+    const CAP: i64 = 50;
+    let db = testing::store().await;
+    let pools = pools(&db, 3).await;
+    let holders = [join(&pools[0]).await, join(&pools[1]).await, join(&pools[2]).await];
+    for round in 0..20 {
+        let scope = Scope::from(TenantId::generate());
+        let late = [(); 2].map(|()| [charge(&[scope], 40, &[(scope, CAP)])]);
+        let (one, other, leased) = tokio::join!(
+            pools[0].apply(holders[0], &late[0], round),
+            pools[1].apply(holders[1], &late[1], round),
+            taken(&pools[2], holders[2], total(scope), CAP, (1, 20)),
+        );
+        one.and(other).expect("applied");
+        assert_eq!(numbers(&db, holders[2], total(scope)).await, (CAP - leased, leased, leased));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn instances_that_write_the_same_counters_in_every_order_do_not_deadlock() {
     let db = testing::store().await;
     let scopes: Arc<[Scope]> = (0..6).map(|_| Scope::from(TenantId::generate())).collect();
