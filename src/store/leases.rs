@@ -187,3 +187,6 @@ pub(super) async fn set_leases(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
