@@ -357,6 +357,18 @@ impl Journal {
         if Arc::ptr_eq(self.inner(), &ticket.inner) { Ok(()) } else { Err(JournalError::Closed) }
     }
 
+    #[cfg(test)]
+    pub(super) fn next_seq(&self) -> u64 {
+        self.inner().desk().next_seq
+    }
+
+    /// Sees to it that a turn to the next segment needs no effect.
+    #[cfg(test)]
+    pub(super) fn reserve_segment(&self) -> Result<(), JournalError> {
+        let least = self.inner().desk().standby_bytes() + 2048;
+        self.inner().make_standby(least)
+    }
+
     /// One round of what the keeper does when it is called.
     #[cfg(test)]
     pub(super) fn keep_once(&self) {
