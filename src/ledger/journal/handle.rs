@@ -190,6 +190,7 @@ impl Journal {
             current,
             path,
             next_seq,
+            follows: last,
             books: kept,
         }));
         let replay = adopt(&inner, found, next_seq, last);
@@ -248,12 +249,12 @@ impl Journal {
             return;
         }
         let queued = desk.progress(ticket.key, body);
-        let turned = std::mem::take(&mut desk.turned);
+        let wants_standby = std::mem::take(&mut desk.wants_standby);
         drop(desk);
         if queued {
             self.inner().bell.ring(Call::Write);
         }
-        if turned {
+        if wants_standby {
             self.inner().bell.ring(Call::Tidy);
         }
     }

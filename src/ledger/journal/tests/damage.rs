@@ -43,7 +43,7 @@ fn refusal(dir: &Path, boot: Boot) -> (PathBuf, u64) {
 fn damage_before_the_tail_refuses_with_file_offset_and_a_way_out() {
     let dir = directory();
     let files = three_segments(dir.path());
-    flip(&files[0], HEADER + 30);
+    flip(&files[0], HEADER + 20);
     assert_eq!(refusal(dir.path(), BOOT), (files[0].clone(), HEADER as u64));
     let text = look_in(dir.path(), BOOT).expect_err("refused").to_string();
     assert!(text.contains("byte 72") && text.contains(".aside") && text.contains("operator"), "{text}");
@@ -148,7 +148,7 @@ fn after_a_power_loss_what_was_synced_must_be_there_and_nothing_else() {
     }
     die(&faults, journal, []);
     let files = segments(dir.path());
-    flip(&files[0], HEADER + 30);
+    flip(&files[0], HEADER + 20);
     assert_eq!(refusal(dir.path(), NEXT_BOOT), (files[0].clone(), HEADER as u64));
 }
 

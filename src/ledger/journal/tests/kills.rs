@@ -285,7 +285,7 @@ fn a_write_torn_at_any_effect_loses_nothing_answered_for_p09() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn any_run_of_steps_survives_a_kill_anywhere_p09(

@@ -3,7 +3,8 @@ use super::*;
 /// A small journal with everything in it, and what each record changes: the state after record `i` is `states[i]`.
 fn small(dir: &Path) -> Vec<State> {
     let faults = mortal();
-    let (journal, _) = open(dir, &faults);
+    let roomy = Settings { segment_bytes: 16 * 1024, ..settings(dir, &faults) };
+    let (journal, _) = Journal::open_unkept(roomy, 0, BOOT).expect("a journal");
     let mut states = vec![State::default()];
     let mut now = State::default();
     let mut step = |change: &dyn Fn(&mut State)| {
@@ -112,6 +113,9 @@ fn a_torn_write_of_any_length_leaves_the_records_before_it() {
         let outcome = journal.sent(&two);
         assert_eq!(outcome.is_ok(), torn as u64 == whole);
         let second = if outcome.is_ok() {
+            Some(Seen { sent: true, ..seen(b"two") })
+        } else if torn as u64 >= whole - 7 {
+            // SENT ends with the zeros of the request's number, which were there before it was written.
             Some(Seen { sent: true, ..seen(b"two") })
         } else {
             assert!(matches!(journal.open_attempt(b"three"), Err(JournalError::Broken)));
