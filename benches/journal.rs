@@ -22,7 +22,7 @@ fn journal(dir: &TempDir) -> Journal {
 
 /// Beside the repository, not in a memory file system: what is measured is a write to a real one.
 fn directory() -> TempDir {
-    tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).expect("a directory")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
 fn request(journal: &Journal) {

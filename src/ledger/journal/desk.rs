@@ -94,8 +94,8 @@ pub(super) struct Desk {
     pub(super) turns: Vec<Turn>,
     pub(super) standby: Option<Standby>,
     pub(super) next_seq: u64,
-    /// Set by a turn; whoever calls the keeper for a new standby clears it.
-    pub(super) turned: bool,
+    /// Set when the standby is gone or has become too small; whoever calls the keeper clears it.
+    pub(super) wants_standby: bool,
     pub(super) abandoned: u64,
     pub(super) progress_lost: u64,
     pub(super) carried: u64,
@@ -116,7 +116,7 @@ impl Desk {
             turns: Vec::new(),
             standby: None,
             next_seq,
-            turned: false,
+            wants_standby: false,
             abandoned: 0,
             progress_lost: 0,
             carried: 0,
@@ -175,6 +175,8 @@ impl Desk {
         let open = Box::from(body);
         let request = Request { home: key, open, progress: None, sent: None, sent_before: false, promise };
         self.requests.insert(key, request);
+        self.wants_standby |=
+            self.standby.as_ref().is_some_and(|standby| standby.bytes < self.standby_bytes());
         Ok(key)
     }
 
@@ -329,7 +331,10 @@ impl Desk {
             Some(standby) => {
                 self.end = HEADER as u64;
                 self.size = standby.bytes;
-                self.turned = true;
+                self.wants_standby = true;
+                // A segment that was too small for its first record is replaced, under the same name.
+                let next = self.next_seq;
+                self.books.pop_back_if(|book| book.first_seq == next);
                 self.books.push_back(Book::new(self.next_seq, standby.bytes));
                 self.turns.push(Turn { at: self.pending.len(), first_seq: self.next_seq, standby });
                 Ok(())

@@ -190,6 +190,7 @@ impl Journal {
             current,
             path,
             next_seq,
+            follows: last,
             books: kept,
         }));
         let replay = adopt(&inner, found, next_seq, last);
@@ -248,12 +249,12 @@ impl Journal {
             return;
         }
         let queued = desk.progress(ticket.key, body);
-        let turned = std::mem::take(&mut desk.turned);
+        let wants_standby = std::mem::take(&mut desk.wants_standby);
         drop(desk);
         if queued {
             self.inner().bell.ring(Call::Write);
         }
-        if turned {
+        if wants_standby {
             self.inner().bell.ring(Call::Tidy);
         }
     }
@@ -355,6 +356,18 @@ impl Journal {
 
     fn own(&self, ticket: &Ticket) -> Result<(), JournalError> {
         if Arc::ptr_eq(self.inner(), &ticket.inner) { Ok(()) } else { Err(JournalError::Closed) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn next_seq(&self) -> u64 {
+        self.inner().desk().next_seq
+    }
+
+    /// Sees to it that a turn to the next segment needs no effect.
+    #[cfg(test)]
+    pub(super) fn reserve_segment(&self) -> Result<(), JournalError> {
+        let least = self.inner().desk().standby_bytes() + 2048;
+        self.inner().make_standby(least)
     }
 
     /// One round of what the keeper does when it is called.

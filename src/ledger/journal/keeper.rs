@@ -122,7 +122,8 @@ pub(super) fn tidy(inner: &Inner) {
         return;
     }
     // Refused room was reported, and is asked for again by whoever needs it.
-    let _ = inner.make_standby(0);
+    let least = inner.desk().standby_bytes();
+    let _ = inner.make_standby(least);
     if inner.has_sealed() && inner.sync().is_err() {
         return;
     }

@@ -67,6 +67,9 @@ pub(super) struct Synced {
 struct Pen {
     file: Arc<File>,
     path: PathBuf,
+    first_seq: u64,
+    /// The last record before this segment.
+    follows: u64,
     offset: u64,
     spare: Vec<u8>,
     /// Segments that were written to their end and not synced since.
@@ -90,6 +93,8 @@ pub(super) struct Start {
     pub(super) current: Standby,
     pub(super) path: PathBuf,
     pub(super) next_seq: u64,
+    /// The last record before it.
+    pub(super) follows: u64,
     pub(super) books: VecDeque<Book>,
 }
 
@@ -112,6 +117,8 @@ impl Inner {
             pen: Mutex::new(Pen {
                 file: Arc::new(start.current.file),
                 path: start.path,
+                first_seq: start.next_seq,
+                follows: start.follows,
                 offset: HEADER as u64,
                 spare: Vec::new(),
                 sealed: Vec::new(),
@@ -184,9 +191,9 @@ impl Inner {
         for _ in 0..ROUNDS {
             let mut desk = self.open_desk()?;
             let done = work(&mut desk);
-            let turned = std::mem::take(&mut desk.turned);
+            let wants_standby = std::mem::take(&mut desk.wants_standby);
             drop(desk);
-            if turned {
+            if wants_standby {
                 self.bell.ring(Call::Tidy);
             }
             match done {
@@ -305,16 +312,19 @@ impl Inner {
 
     /// Goes on in a new segment. The old one is written to its end.
     fn turn(&self, pen: &mut Pen, first_seq: u64, standby: Standby) -> Result<(), JournalError> {
+        // A segment that was too small for its first record is replaced by one that says the same of itself.
+        let follows = if first_seq == pen.first_seq { pen.follows } else { first_seq - 1 };
         let header = Header {
             journal: self.id,
             first_seq,
-            follows: first_seq - 1,
-            synced: self.synced.borrow().seq.min(first_seq - 1),
+            follows,
+            synced: self.synced.borrow().seq.min(follows),
             boot: self.boot,
         };
         let path = self.dir.begin(&standby, &header).inspect_err(|error| self.break_down(error))?;
         let old = std::mem::replace(&mut pen.file, Arc::new(standby.file));
         pen.sealed.push((old, std::mem::replace(&mut pen.path, path)));
+        (pen.first_seq, pen.follows) = (first_seq, follows);
         pen.offset = HEADER as u64;
         pen.names_changed = true;
         Ok(())
