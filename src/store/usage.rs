@@ -1,4 +1,5 @@
-//! Usage rows and the counters of settled spend, written together: a counter is at every moment the sum of its rows.
+//! Usage rows, the counters of settled spend and the sums by day, written together: a counter and a sum are at every
+//! moment those of their rows.
 //!
 //! Writing the same record again changes nothing, whichever way records are cut into batches, so that a batch whose
 //! commit was answered by an error can simply be written again.
@@ -12,7 +13,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict, Query},
 };
 
-use super::{Store, StoreError, Tx, rows};
+use super::{Store, StoreError, Tx, rollup, rows};
 use crate::domain::{NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
 
 /// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
@@ -31,8 +32,8 @@ pub struct SpendRow {
     pub settled: NanoUsd,
 }
 
-/// Writes the records that are not there yet and adds their cost to the counters. Records without a cost count
-/// nothing; of two with one request id the first stands.
+/// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
+/// Records without a cost add nothing to the counters; of two with one request id the first stands.
 pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
     let mut seen = HashSet::new();
     let mut fresh: Vec<&UsageRecord> =
@@ -40,9 +41,11 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
     // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
     fresh.sort_by_key(|record| record.request_id);
     let mut added = BTreeMap::<(Scope, SpendWindow, WindowIndex), NanoUsd>::new();
+    let mut by_day = rollup::Added::default();
     for chunk in fresh.chunks(ROWS_AT_ONCE) {
         let inserted = insert_new(tx, chunk).await?;
         for record in chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())) {
+            by_day.count(record);
             let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
             if cost == NanoUsd::ZERO {
                 continue;
@@ -59,7 +62,7 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
     for chunk in added.chunks(ROWS_AT_ONCE) {
         add(tx, chunk).await?;
     }
-    Ok(())
+    by_day.write(tx).await
 }
 
 /// Inserts what is not there and returns the ids that were inserted.
