@@ -156,6 +156,29 @@ async fn counts_by_day_stop_at_the_largest_number_and_costs_go_on() {
 }
 
 #[tokio::test]
+async fn two_that_write_the_same_counters_and_days_wait_for_one_another() {
+    let db = testing::store().await;
+    let other = db.again().await;
+    let (tenant, keys) = (TenantId::generate(), [(); 8].map(|()| VirtualKeyId::generate()));
+    let batch = |reversed: bool| -> Vec<UsageRecord> {
+        let mut keys = keys.to_vec();
+        if reversed {
+            keys.reverse();
+        }
+        let days = ["2026-11-20", "2026-11-21", "2026-11-22"];
+        keys.iter()
+            .flat_map(|key| days.map(|day| record(tenant, *key, at(day), Some(NanoUsd::new(1)))))
+            .collect()
+    };
+    for _ in 0..10 {
+        let (one, two) = (batch(false), batch(true));
+        tokio::join!(write(&db, &one), write(&other, &two));
+    }
+    let (_, _, by_day) = tables(&db).await;
+    assert_eq!(by_day, sums_of_rows(&db).await);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
     let db = testing::store().await;
     let given =
