@@ -12,6 +12,7 @@ mod m20261121_000002_keys;
 mod m20261121_000003_money;
 mod m20261121_000004_audit_and_changes;
 mod m20261121_000005_leases;
+mod m20261121_000006_spend_rollup;
 
 /// All steps, oldest first.
 pub struct Migrator;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000003_money::Migration),
             Box::new(m20261121_000004_audit_and_changes::Migration),
             Box::new(m20261121_000005_leases::Migration),
+            Box::new(m20261121_000006_spend_rollup::Migration),
         ]
     }
 }

@@ -7,6 +7,7 @@
 mod demo_house;
 mod error;
 mod foundation;
+mod housekeeping;
 mod ops;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::housekeeping::Chores;
 pub use self::{
     demo_house::{DEMO_ADMIN, DemoAccess},
     error::StartError,
@@ -41,8 +43,6 @@ use crate::{
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the admin plane's last requests may take.
 const ADMIN_DRAIN: Duration = Duration::from_secs(5);
-/// How often unused limiters are forgotten.
-const SWEEP: Duration = Duration::from_secs(600);
 
 /// What is not a setting of the operator's.
 pub struct StartOptions {
@@ -151,7 +151,13 @@ impl App {
                 }
             })
         });
-        tracker.spawn(housekeeping(limiters, background.clone()));
+        let chores = Chores {
+            limiters,
+            store: store.clone(),
+            clock: clock.clone(),
+            usage_retention: settings.usage_retention,
+        };
+        tracker.spawn(chores.run(background.clone()));
 
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);
@@ -281,10 +287,4 @@ fn recovery_facts(recovered: &Recovered) -> Option<String> {
 /// Which upstream addresses the operator allows.
 pub fn egress_policy(config: &Config) -> EgressPolicy {
     EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
-}
-
-async fn housekeeping(limiters: Arc<Limiters>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-        limiters.sweep();
-    }
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub server: Server,
     /// `sqlite:…` or `postgres://…`; `None` means `keystile.db` in the data directory.
     pub database_url: Option<DatabaseUrl>,
+    /// How long usage rows are kept; `None` means for ever.
+    pub usage_retention: Option<Duration>,
     /// Master keys and key retrieval.
     pub vault: Vault,
     /// People and their sessions.

@@ -83,7 +83,8 @@ pub(super) fn flag(value: Value) -> Result<bool, String> {
 /// A duration that may be zero.
 pub(super) fn duration_or_zero(value: Value) -> Result<Duration, String> {
     let text = value.text()?;
-    let wrong = || format!("cannot be `{}`; write a duration such as `250ms`, `30s`, `5m` or `1h`", *text);
+    let wrong =
+        || format!("cannot be `{}`; write a duration such as `250ms`, `30s`, `5m`, `1h` or `7d`", *text);
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -92,6 +93,7 @@ pub(super) fn duration_or_zero(value: Value) -> Result<Duration, String> {
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
         _ => return Err(wrong()),
     };
     let millis = number.checked_mul(millis).ok_or_else(wrong)?;
@@ -106,6 +108,22 @@ pub(super) fn duration(value: Value) -> Result<Duration, String> {
             Err("cannot be zero: everything would time out; write a duration such as `30s`".to_owned())
         }
         duration => Ok(duration),
+    }
+}
+
+/// How long something is kept: a duration of at least a day, or `forever`, which is `None`.
+pub(super) fn retention(value: Value) -> Result<Option<Duration>, String> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let text = value.text()?;
+    if *text == "forever" {
+        return Ok(None);
+    }
+    match duration_or_zero(Value::of(&text)) {
+        Ok(kept) if kept >= DAY => Ok(Some(kept)),
+        _ => Err(format!(
+            "cannot be `{}`; write `forever`, or a duration of at least a day and at most ten years such as `400d`",
+            *text
+        )),
     }
 }
 
@@ -311,10 +329,24 @@ mod tests {
         assert_eq!(read("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(read("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(read("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "30", "s", "-1s", "1.5s", "30 s", "1d", "0s", "99999999999999999999s", "9999999h"] {
+        assert_eq!(read("2d"), Ok(Duration::from_secs(2 * 24 * 3600)));
+        for wrong in
+            ["", "30", "s", "-1s", "1.5s", "30 s", "1w", "0s", "9999d", "99999999999999999999s", "9999999h"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         assert_eq!(duration_or_zero(Value::of("0s")), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_a_day_or_longer() {
+        let read = |text: &str| retention(Value::of(text));
+        assert_eq!(read("forever"), Ok(None));
+        assert_eq!(read("400d"), Ok(Some(Duration::from_secs(400 * 24 * 3600))));
+        assert_eq!(read("24h"), Ok(Some(Duration::from_secs(24 * 3600))));
+        for wrong in ["", "0s", "23h", "never", "400", "4000d"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -378,6 +410,7 @@ mod tests {
             let value = || Value::of(&text);
             let _ = (address(value()), duration(value()), size(value(), 1), count(value(), 1, 9), flag(value()));
             let _ = (egress_allow(value()), jwt_keys(value()), database_url(value()), host_names(value()));
+            let _ = retention(value());
             let _ = (email(value()), password(value()), master_keys(value()), log_filter(value()));
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{store::StoreError, vault::PasswordError};
+use crate::{
+    store::{Pruned, SpendError, StoreError},
+    vault::PasswordError,
+};
 
 /// Why an act was not done. Messages are for the person who asked; none of them carries a secret.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,21 @@ impl ControlError {
     /// A mistake in the request that has no name of its own.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::invalid("invalid_request", message)
+    }
+}
+
+impl From<SpendError> for ControlError {
+    fn from(error: SpendError) -> Self {
+        match error {
+            SpendError::Pruned(Pruned { before }) => Self::invalid(
+                "usage_pruned",
+                format!(
+                    "usage rows from before {} were deleted, and only sums of whole days are left; let `from` and `to` be UTC dates (such as 2026-11-21)",
+                    before.utc().format("%Y-%m-%d"),
+                ),
+            ),
+            SpendError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -62,7 +62,6 @@ impl Act<'_> {
     }
 
     fn since(&self) -> Timestamp {
-        let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(self.at().millis().saturating_sub(kept))
+        self.at().minus(KEPT)
     }
 }

@@ -19,9 +19,12 @@ mod open;
 mod page;
 mod prices;
 mod provider_keys;
+mod retention;
+mod rollup;
 pub(crate) mod rows;
 mod scope;
 pub mod snapshot;
+mod spend_reports;
 mod tenants;
 pub mod usage;
 mod usage_reports;
@@ -54,11 +57,10 @@ pub use provider_keys::{
 };
 pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
+pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
 pub use usage::SpendRow;
-pub use usage_reports::{
-    Group, GroupKey, MAX_GROUPS, Spend, SpendFilter, Sums, UsageCost, UsageFilter, UsageRow,
-};
+pub use usage_reports::{UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
     users_delete,

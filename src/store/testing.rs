@@ -7,7 +7,10 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
 use tempfile::TempDir;
 
 use super::{Store, sqlite_url};
-use crate::domain::{ProviderKeyId, TenantId};
+use crate::domain::{
+    ModelName, ModelRef, NanoUsd, Outcome, ProviderKeyId, RequestId, TenantId, Timestamp, TokenUsage,
+    UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
+};
 
 /// Where the storage suite runs instead of on SQLite: `postgres://user@host:port`, a server to make databases on.
 const SERVER: &str = "KEYSTILE_TEST_POSTGRES";
@@ -95,5 +98,38 @@ pub(super) fn provider_key(tenant: TenantId) -> provider_key::ActiveModel {
         retrievable: Set(false),
         created_at: Set(1),
         updated_at: Set(1),
+    }
+}
+
+/// One finished request; every call makes another.
+pub(super) fn record(
+    tenant: TenantId,
+    key: VirtualKeyId,
+    started_at: Timestamp,
+    cost: Option<NanoUsd>,
+) -> UsageRecord {
+    UsageRecord {
+        request_id: RequestId::generate(),
+        started_at,
+        windows: Windows::of(started_at, Zone::UTC),
+        scopes: vec![key.into(), tenant.into()],
+        tenant_id: tenant,
+        virtual_key_id: key,
+        provider_key_id: ProviderKeyId::generate(),
+        requested_model: ModelName::parse("smart").expect("a name"),
+        served_model: ModelRef::parse("my-vllm/org/llama").expect("a model"),
+        status: 200,
+        outcome: Outcome::Ok,
+        attempts: vec![],
+        stream: false,
+        usage: TokenUsage { input: 3, cache_read: 4, output: 5, reasoning: 2, ..TokenUsage::default() },
+        cost,
+        cost_lines: vec![],
+        clamped: NanoUsd::ZERO,
+        price_version: None,
+        usage_source: UsageSource::Provider,
+        latency_ms: 7,
+        time_to_first_token_ms: Some(u64::MAX),
+        tags: [("team".to_owned(), "a".to_owned())].into(),
     }
 }

@@ -1,4 +1,5 @@
-//! Usage rows and the counters of settled spend, written together: a counter is at every moment the sum of its rows.
+//! Usage rows, the counters of settled spend and the sums by day, written together: a counter and a sum are at every
+//! moment those of their rows.
 //!
 //! Writing the same record again changes nothing, whichever way records are cut into batches, so that a batch whose
 //! commit was answered by an error can simply be written again.
@@ -15,7 +16,7 @@ use sea_orm::{
 use super::{
     Store, StoreError, Tx,
     counters::{self, Posting},
-    rows,
+    rollup, rows,
 };
 use crate::domain::{Counter, NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
 
@@ -35,8 +36,8 @@ pub struct SpendRow {
     pub settled: NanoUsd,
 }
 
-/// Writes the records that are not there yet and adds their cost to the counters. Records without a cost count
-/// nothing; of two with one request id the first stands.
+/// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
+/// Records without a cost add nothing to the counters; of two with one request id the first stands.
 pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
     let inserted = insert_new(tx, records).await?;
     let postings: Vec<_> = sums(inserted)
@@ -71,7 +72,7 @@ pub(super) fn counters_of(record: &UsageRecord) -> impl Iterator<Item = Counter>
         .flat_map(|&scope| record.windows.iter().map(move |(window, index)| Counter { scope, window, index }))
 }
 
-/// Inserts the records that are not there yet and returns them, by request id. Of two with one request id the first
+/// Inserts the records that are not there yet, adds their counts to the sums by day, and returns them, by request id. Of two with one request id the first
 /// stands.
 pub(super) async fn insert_new<'a>(
     tx: &Tx,
@@ -82,7 +83,7 @@ pub(super) async fn insert_new<'a>(
         records.into_iter().filter(|record| seen.insert(record.request_id)).collect();
     // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
     records.sort_by_key(|record| record.request_id);
-    let mut fresh = Vec::with_capacity(records.len());
+    let mut fresh: Vec<&UsageRecord> = Vec::with_capacity(records.len());
     for chunk in records.chunks(ROWS_AT_ONCE) {
         let mut insert = usage_record::Entity::insert_many(chunk.iter().map(|record| usage_row(record)))
             .on_conflict(OnConflict::column(usage_record::Column::RequestId).do_nothing().to_owned())
@@ -93,6 +94,11 @@ pub(super) async fn insert_new<'a>(
             rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
         fresh.extend(chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())));
     }
+    let mut by_day = rollup::Added::default();
+    for record in &fresh {
+        by_day.count(record);
+    }
+    by_day.write(tx).await?;
     Ok(fresh)
 }
 

@@ -15,6 +15,7 @@ mod metering;
 mod openapi;
 mod privacy;
 mod rate_limit;
+mod retention;
 mod revocation;
 mod schema;
 mod shutdown;

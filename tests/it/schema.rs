@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use entity::{
     audit_entry, audit_head, change_log, house_secret, idempotency_key, instance, lease, model_alias, price,
-    provider_key, spend_counter, tenant, usage_record, user, virtual_key, virtual_key_secret,
+    provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key,
+    virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -94,6 +95,8 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<spend_counter::Entity>(&store, a_spend_counter()).await,
         keeps::<instance::Entity>(&store, an_instance()).await,
         keeps::<lease::Entity>(&store, a_lease()).await,
+        keeps::<spend_rollup::Entity>(&store, a_spend_rollup()).await,
+        keeps::<usage_pruned::Entity>(&store, a_usage_pruned()).await,
         keeps::<audit_entry::Entity>(&store, an_audit_entry()).await,
         keeps::<audit_head::Entity>(&store, an_audit_head()).await,
         keeps::<change_log::Entity>(&store, a_change()).await,
@@ -163,6 +166,83 @@ async fn a_half_migrated_database_is_brought_up_to_date() {
     Migrator::up(&db, Some(1)).await.expect("up");
     let store = Store::open(&url).await.expect("a store");
     keeps::<usage_record::Entity>(&store, a_usage_record()).await;
+}
+
+#[tokio::test]
+async fn rows_from_before_the_sums_by_day_are_summed_by_the_step() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = new_database(&dir).await;
+    let creating = if url.starts_with("sqlite:") { "?mode=rwc" } else { "" };
+    let db = Database::connect(format!("{url}{creating}")).await.expect("a connection");
+    let before = migration::known().iter().position(|step| step.contains("spend_rollup")).expect("the step");
+    Migrator::up(&db, Some(u32::try_from(before).expect("few"))).await.expect("up");
+    let day = 86_400_000;
+    let tags = format!("{{\"note\":\"\\\\{}\"}}", "é".repeat(2_000));
+    for (number, (at, key, model, cost, tags)) in [
+        (20 * day, "vk_1", "openai/a", Some(i64::MAX), tags.as_str()),
+        (21 * day - 1, "vk_1", "openai/a", Some(i64::MAX), tags.as_str()),
+        (20 * day, "vk_1", "openai/b", None, "{}"),
+        (21 * day, "vk_2", "openai/a", Some(1_500_000_000), "{}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let row = usage_record::Model {
+            request_id: format!("req_{number}"),
+            started_at: at,
+            virtual_key_id: key.into(),
+            served_model: model.into(),
+            cost_nano_usd: cost,
+            tags: tags.into(),
+            ..a_usage_record()
+        };
+        usage_record::Entity::insert(row.into_active_model())
+            .exec_without_returning(&db)
+            .await
+            .expect("a row");
+    }
+    let store = Store::open(&url).await.expect("a store");
+    let sums = spend_rollup::Entity::find().all(store.reader()).await.expect("sums");
+    let short = |sum: &spend_rollup::Model| {
+        let cost = i128::from(sum.cost_usd) * 1_000_000_000 + i128::from(sum.cost_nano_usd);
+        assert_eq!(sum.tenant_id, "tnt_1");
+        (
+            sum.grain.clone(),
+            sum.day,
+            sum.virtual_key_id.clone(),
+            sum.served_model.clone(),
+            sum.tags.len(),
+            sum.requests,
+            cost,
+        )
+    };
+    let twice = 2 * i128::from(i64::MAX);
+    let wanted = |rows: &[(&str, i64, &str, &str, usize, i64, i128)]| -> BTreeSet<_> {
+        rows.iter()
+            .map(|(g, d, k, m, t, r, c)| ((*g).into(), *d, (*k).into(), (*m).into(), *t, *r, *c))
+            .collect()
+    };
+    assert_eq!(
+        sums.iter().map(short).collect::<BTreeSet<_>>(),
+        wanted(&[
+            ("key", 20, "vk_1", "", 0, 3, twice),
+            ("key", 21, "vk_2", "", 0, 1, 1_500_000_000),
+            ("model", 20, "", "openai/a", 0, 2, twice),
+            ("model", 20, "", "openai/b", 0, 1, 0),
+            ("model", 21, "", "openai/a", 0, 1, 1_500_000_000),
+            ("tags", 20, "", "", tags.len(), 2, twice),
+            ("tags", 20, "", "", 2, 1, 0),
+            ("tags", 21, "", "", 2, 1, 1_500_000_000),
+            ("key_model", 20, "vk_1", "openai/a", 0, 2, twice),
+            ("key_model", 20, "vk_1", "openai/b", 0, 1, 0),
+            ("key_model", 21, "vk_2", "openai/a", 0, 1, 1_500_000_000),
+            ("all", 20, "vk_1", "openai/a", tags.len(), 2, twice),
+            ("all", 20, "vk_1", "openai/b", 2, 1, 0),
+            ("all", 21, "vk_2", "openai/a", 2, 1, 1_500_000_000),
+        ])
+    );
+    // As much input as a number can be in every row: the sum stops there.
+    assert!(sums.iter().all(|sum| sum.input_tokens == i64::MAX && sum.output_tokens == 3 * sum.requests));
 }
 
 fn a_tenant() -> tenant::Model {
@@ -341,6 +421,28 @@ fn a_lease() -> lease::Model {
         window_index: 24_322,
         granted_nano_usd: i64::MAX,
     }
+}
+
+fn a_spend_rollup() -> spend_rollup::Model {
+    spend_rollup::Model {
+        grain: "all".into(),
+        day: 20_778,
+        tenant_id: "tnt_1".into(),
+        virtual_key_id: "vk_1".into(),
+        provider: "openai".into(),
+        requested_model: "smart".into(),
+        served_model: "openai/gpt".into(),
+        tags: format!("{{\"note\":\"\\\"{}\"}}", "é".repeat(4_000)),
+        requests: 1,
+        input_tokens: i64::MAX,
+        output_tokens: 2,
+        cost_usd: i64::MAX,
+        cost_nano_usd: 3,
+    }
+}
+
+fn a_usage_pruned() -> usage_pruned::Model {
+    usage_pruned::Model { id: 1, before: 1_795_219_200_000 }
 }
 
 fn an_audit_entry() -> audit_entry::Model {

@@ -1,41 +1,14 @@
 use std::collections::BTreeSet;
 
+use entity::spend_rollup;
 use proptest::prelude::*;
 use sea_orm::PaginatorTrait;
 
 use super::*;
-use crate::domain::{TenantId, VirtualKeyId};
 use crate::{
-    domain::{ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, TokenUsage, UsageSource, Windows},
-    store::testing,
+    domain::{TenantId, VirtualKeyId},
+    store::testing::{self, record},
 };
-
-fn record(tenant: TenantId, key: VirtualKeyId, started_at: Timestamp, cost: Option<NanoUsd>) -> UsageRecord {
-    UsageRecord {
-        request_id: RequestId::generate(),
-        started_at,
-        windows: Windows::of(started_at, Zone::UTC),
-        scopes: vec![key.into(), tenant.into()],
-        tenant_id: tenant,
-        virtual_key_id: key,
-        provider_key_id: ProviderKeyId::generate(),
-        requested_model: ModelName::parse("smart").expect("a name"),
-        served_model: ModelRef::parse("my-vllm/org/llama").expect("a model"),
-        status: 200,
-        outcome: Outcome::Ok,
-        attempts: vec![],
-        stream: false,
-        usage: TokenUsage { input: 3, cache_read: 4, output: 5, reasoning: 2, ..TokenUsage::default() },
-        cost,
-        cost_lines: vec![],
-        clamped: NanoUsd::ZERO,
-        price_version: None,
-        usage_source: UsageSource::Provider,
-        latency_ms: 7,
-        time_to_first_token_ms: Some(u64::MAX),
-        tags: [("team".to_owned(), "a".to_owned())].into(),
-    }
-}
 
 fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a time")
@@ -45,13 +18,54 @@ async fn write(db: &Store, records: &[UsageRecord]) {
     db.write(async |tx: &Tx| write_usage(tx, records).await).await.expect("written");
 }
 
-/// Both tables, in an order of their own.
-async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>) {
+/// All three tables, in an order of their own.
+async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, BTreeSet<String>) {
     let rows = usage_record::Entity::find().all(db.reader()).await.expect("rows");
     let counters = spend_counter::Entity::find().all(db.reader()).await.expect("counters");
+    let by_day = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
     let mut rows: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
     rows.sort();
-    (rows, counters.iter().map(|row| format!("{row:?}")).collect())
+    let text = |row: &dyn std::fmt::Debug| format!("{row:?}");
+    (rows, counters.iter().map(|row| text(row)).collect(), by_day.iter().map(|row| text(row)).collect())
+}
+
+/// The sums by day as they must be, of the rows that are there.
+async fn sums_of_rows(db: &Store) -> BTreeSet<String> {
+    let mut sums = BTreeMap::<_, spend_rollup::Model>::new();
+    for row in usage_record::Entity::find().all(db.reader()).await.expect("rows") {
+        for (grain, key, model, tags) in [
+            ("key", true, false, false),
+            ("model", false, true, false),
+            ("tags", false, false, true),
+            ("key_model", true, true, false),
+            ("all", true, true, true),
+        ] {
+            let of = |text: &str, known: bool| if known { text.to_owned() } else { String::new() };
+            let cell = spend_rollup::Model {
+                grain: grain.into(),
+                day: row.started_at / 86_400_000,
+                tenant_id: row.tenant_id.clone(),
+                virtual_key_id: of(&row.virtual_key_id, key),
+                provider: of(&row.provider, model),
+                requested_model: of(&row.requested_model, model),
+                served_model: of(&row.served_model, model),
+                tags: of(&row.tags, tags),
+                requests: 0,
+                input_tokens: 0,
+                output_tokens: 0,
+                cost_usd: 0,
+                cost_nano_usd: 0,
+            };
+            let sum = sums.entry(format!("{cell:?}")).or_insert(cell);
+            let cost = row.cost_nano_usd.unwrap_or_default();
+            sum.requests += 1;
+            sum.input_tokens = sum.input_tokens.saturating_add(row.input_tokens);
+            sum.output_tokens = sum.output_tokens.saturating_add(row.output_tokens);
+            sum.cost_usd += cost / 1_000_000_000;
+            sum.cost_nano_usd += cost % 1_000_000_000;
+        }
+    }
+    sums.values().map(|row| format!("{row:?}")).collect()
 }
 
 #[tokio::test]
@@ -124,6 +138,47 @@ async fn a_sum_stops_at_the_largest_amount() {
 }
 
 #[tokio::test]
+async fn counts_by_day_stop_at_the_largest_number_and_costs_go_on() {
+    let db = testing::store().await;
+    let (tenant, key) = (TenantId::generate(), VirtualKeyId::generate());
+    for _ in 0..3 {
+        let mut huge = record(tenant, key, at("2026-11-21"), Some(NanoUsd::MAX));
+        huge.usage.input = u64::MAX / 3;
+        write(&db, &[huge]).await;
+    }
+    let sums = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
+    assert_eq!(sums.len(), 5);
+    for sum in sums {
+        assert_eq!((sum.requests, sum.input_tokens), (3, i64::MAX), "{}", sum.grain);
+        let cost = i128::from(sum.cost_usd) * 1_000_000_000 + i128::from(sum.cost_nano_usd);
+        assert_eq!(cost, 3 * i128::from(NanoUsd::MAX.nano()));
+    }
+}
+
+#[tokio::test]
+async fn two_that_write_the_same_counters_and_days_wait_for_one_another() {
+    let db = testing::store().await;
+    let other = db.again().await;
+    let (tenant, keys) = (TenantId::generate(), [(); 8].map(|()| VirtualKeyId::generate()));
+    let batch = |reversed: bool| -> Vec<UsageRecord> {
+        let mut keys = keys.to_vec();
+        if reversed {
+            keys.reverse();
+        }
+        let days = ["2026-11-20", "2026-11-21", "2026-11-22"];
+        keys.iter()
+            .flat_map(|key| days.map(|day| record(tenant, *key, at(day), Some(NanoUsd::new(1)))))
+            .collect()
+    };
+    for _ in 0..10 {
+        let (one, two) = (batch(false), batch(true));
+        tokio::join!(write(&db, &one), write(&other, &two));
+    }
+    let (_, _, by_day) = tables(&db).await;
+    assert_eq!(by_day, sums_of_rows(&db).await);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
     let db = testing::store().await;
     let given =
@@ -135,16 +190,20 @@ async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
         })
         .await;
     assert!(refused.is_err());
-    assert_eq!(tables(&db).await, (vec![], BTreeSet::new()));
+    assert_eq!(tables(&db).await, (vec![], BTreeSet::new(), BTreeSet::new()));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Records with repeats, cut anywhere, every batch written once or twice: the same tables as one batch of all.
+    /// P-05, P-11. Records with repeats, cut anywhere, every batch written once or twice: the same tables as one batch of
+    /// all, and sums by day that are those of the rows.
     #[test]
     fn any_cut_and_any_repeat_gives_the_same_tables(
-        costs in proptest::collection::vec((0usize..3, 0i64..40, proptest::option::of(0i64..1_000)), 1..20),
+        costs in proptest::collection::vec(
+            (0usize..3, 0i64..4, proptest::option::of(0i64..3_000_000_000), 0usize..3),
+            1..20,
+        ),
         repeats in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
         cuts in proptest::collection::vec((1usize..6, any::<bool>()), 20),
     ) {
@@ -153,16 +212,21 @@ proptest! {
         let start = at("2026-11-21").millis();
         let mut records: Vec<_> = costs
             .iter()
-            .map(|(key, days, cost)| {
+            .map(|(key, days, cost, kind)| {
                 let started = Timestamp::from_millis(start + days * 86_400_000);
-                record(tenant, keys[*key], started, cost.map(NanoUsd::new))
+                let mut record = record(tenant, keys[*key], started, cost.map(NanoUsd::new));
+                if *kind > 0 {
+                    // Longer than an entry of a Postgres index, and with what JSON and `bytea` escape.
+                    record.tags.insert("note".into(), format!(r#"{kind}\x"{}"#, "é\\".repeat(1_500)));
+                }
+                record
             })
             .collect();
         for repeat in repeats {
             records.push(records[repeat.index(records.len())].clone());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (whole, parts) = runtime.block_on(async {
+        let (whole, parts, sums) = runtime.block_on(async {
             let (whole, parts) = (testing::store().await, testing::store().await);
             write(&whole, &records).await;
             let mut rest = records.as_slice();
@@ -177,8 +241,9 @@ proptest! {
                 }
                 rest = after;
             }
-            (tables(&whole).await, tables(&parts).await)
+            (tables(&whole).await, tables(&parts).await, sums_of_rows(&parts).await)
         });
+        prop_assert_eq!(&parts.2, &sums);
         prop_assert_eq!(whole, parts);
     }
 }

@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    domain::{ModelName, ModelRef, NanoUsd, TenantId, UsageRecord, VirtualKeyId},
+    store::{
+        testing::{self, TestStore, record},
+        usage::write_usage,
+    },
+};
+
+const HOUR: i64 = 3_600_000;
+
+fn at(text: &str) -> Timestamp {
+    Timestamp::parse(text).expect("a time")
+}
+
+fn span(from: &str, to: &str) -> SpendFilter {
+    SpendFilter { from: Some(at(from)), to: Some(at(to)), ..SpendFilter::default() }
+}
+
+async fn write(db: &TestStore, records: &[UsageRecord]) {
+    db.write(async |tx: &Tx| write_usage(tx, records).await).await.expect("written");
+}
+
+#[test]
+fn whole_days_come_from_the_sums_and_the_rest_from_the_rows() {
+    let day = |text: &str| at(text).millis() / DAY_MILLIS;
+    let millis = |text: &str| at(text).millis();
+    let (first, last) = ("2026-11-20", "2026-11-23");
+    assert_eq!(Part::of(&SpendFilter::default()), [Part::Days(None, None)]);
+    assert_eq!(Part::of(&span(first, last)), [Part::Days(Some(day(first)), Some(day(last)))]);
+    let (from, to) = ("2026-11-19T00:00:00.001Z", "2026-11-23T23:59:59.999Z");
+    assert_eq!(
+        Part::of(&span(from, to)),
+        [
+            Part::Days(Some(day(first)), Some(day(last))),
+            Part::Millis(millis(from), millis(first)),
+            Part::Millis(millis(last), millis(to)),
+        ]
+    );
+    for (from, to) in [
+        ("2026-11-20T08:00:00Z", "2026-11-20T09:00:00Z"),
+        ("2026-11-20T08:00:00Z", "2026-11-21T07:00:00Z"),
+        ("2026-11-20T00:00:00Z", "2026-11-20T07:00:00Z"),
+        ("2026-11-20T08:00:00Z", "2026-11-21T00:00:00Z"),
+    ] {
+        assert_eq!(Part::of(&span(from, to)), [Part::Millis(millis(from), millis(to))], "{from} {to}");
+    }
+    for same in [first, "2026-11-20T08:00:00Z"] {
+        assert_eq!(Part::of(&span(same, same)), [], "{same}");
+    }
+}
+
+/// What a report must say, by adding up records one by one.
+fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys: &[GroupKey]) -> Spend {
+    let mut groups = BTreeMap::<Vec<Option<String>>, Sums>::new();
+    let mut total = Sums::default();
+    if keys.is_empty() {
+        groups.insert(vec![], Sums::default());
+    }
+    for record in records {
+        let model = |model: &String| {
+            [record.served_model.to_string(), record.requested_model.to_string()].contains(model)
+        };
+        let wanted = scope.covers(record.tenant_id)
+            && filter.from.is_none_or(|from| from <= record.started_at)
+            && filter.to.is_none_or(|to| record.started_at < to)
+            && filter.virtual_key.is_none_or(|key| key == record.virtual_key_id)
+            && filter.model.as_ref().is_none_or(model)
+            && filter.provider.as_ref().is_none_or(|one| *one == record.served_model.provider.to_string());
+        if !wanted {
+            continue;
+        }
+        let values = keys.iter().map(|key| match key {
+            GroupKey::Tenant => Some(record.tenant_id.to_string()),
+            GroupKey::Key => Some(record.virtual_key_id.to_string()),
+            GroupKey::Provider => Some(record.served_model.provider.to_string()),
+            GroupKey::Model => Some(record.served_model.to_string()),
+            GroupKey::Day => Some(record.started_at.to_string()[..10].to_owned()),
+            GroupKey::Tag(name) => record.tags.get(name).cloned(),
+        });
+        let sums = Sums {
+            requests: 1,
+            input_tokens: record.usage.input_total(),
+            output_tokens: record.usage.output_total(),
+            cost_nano_usd: i128::from(record.cost.unwrap_or_default().nano()),
+        };
+        groups.entry(values.collect()).or_default().add(&sums);
+        total.add(&sums);
+    }
+    Spend { groups: groups.into_iter().map(|(values, sums)| Group { values, sums }).collect(), total }
+}
+
+fn keys() -> impl Strategy<Value = Vec<GroupKey>> {
+    let all = vec![
+        GroupKey::Tenant,
+        GroupKey::Key,
+        GroupKey::Provider,
+        GroupKey::Model,
+        GroupKey::Day,
+        GroupKey::Tag("team".into()),
+        GroupKey::Tag("run".into()),
+    ];
+    proptest::sample::subsequence(all, 0..=7).prop_shuffle()
+}
+
+/// A moment within four days, often on one of their bounds.
+fn hours() -> impl Strategy<Value = i64> {
+    prop_oneof![0i64..96, (0i64..5).prop_map(|day| day * 24)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Random requests; then random bounds, filters and groupings, each compared with what the requests add up to.
+    #[test]
+    fn a_report_says_what_the_requests_add_up_to(
+        requests in proptest::collection::vec(
+            (0usize..4, hours(), 0usize..6, proptest::option::of(0i64..5_000_000_000), 0u8..4),
+            1..60,
+        ),
+        asked in proptest::collection::vec(
+            (
+                keys(),
+                (proptest::option::of(hours()), proptest::option::of(hours())),
+                (proptest::option::of(0usize..2), proptest::option::of(0usize..4)),
+                (proptest::option::of(0usize..4), proptest::option::of(0usize..2)),
+            ),
+            40,
+        ),
+    ) {
+        let tenants = [TenantId::generate(), TenantId::generate()];
+        let virtual_keys: Vec<_> = (0..4).map(|_| VirtualKeyId::generate()).collect();
+        let served = ["openai/a", "openai/b", "groq/a", "groq/b", "groq/org/c", "xai/d"];
+        let models = ["smart", "openai/a", "groq/b", "none/x"];
+        let start = at("2026-11-19").millis();
+        let moment = |hours: i64| Timestamp::from_millis(start + hours * HOUR);
+        let records: Vec<_> = requests
+            .iter()
+            .map(|(key, hours, model, cost, tags)| {
+                let cost = cost.map(NanoUsd::new);
+                let mut record = record(tenants[key % 2], virtual_keys[*key], moment(*hours), cost);
+                record.served_model = ModelRef::parse(served[*model]).expect("a model");
+                if model % 2 == 0 {
+                    record.requested_model = ModelName::parse(served[*model]).expect("a name");
+                }
+                match tags {
+                    0 => record.tags.clear(),
+                    1 => drop(record.tags.insert("run".into(), hours.to_string())),
+                    2 => drop(record.tags.insert("team".into(), r#"b "\"#.into())),
+                    _ => {}
+                }
+                record
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let db = testing::store().await;
+            for batch in records.chunks(7) {
+                write(&db, batch).await;
+            }
+            for (keys, (from, to), (tenant, key), (model, provider)) in asked {
+                let scope = tenant.map_or(TenantScope::house(), |tenant| TenantScope::only(tenants[tenant]));
+                let filter = SpendFilter {
+                    from: from.map(moment),
+                    to: to.map(moment),
+                    virtual_key: key.map(|key| virtual_keys[key]),
+                    model: model.map(|model| models[model].to_owned()),
+                    provider: provider.map(|provider| ["groq", "openai"][provider].to_owned()),
+                };
+                let report = db.spend(scope, &filter, &keys).await.expect("a report");
+                let wanted = naive(&records, scope, &filter, &keys);
+                prop_assert_eq!(report.total, wanted.total, "{:?} {:?}", filter, keys);
+                prop_assert_eq!(report.groups, wanted.groups, "{:?} {:?}", filter, keys);
+            }
+            Ok(())
+        })?;
+    }
+}
