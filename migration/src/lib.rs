@@ -11,6 +11,7 @@ mod m20261121_000001_tenants_and_users;
 mod m20261121_000002_keys;
 mod m20261121_000003_money;
 mod m20261121_000004_audit_and_changes;
+mod m20261121_000007_budgets;
 
 /// All steps, oldest first.
 pub struct Migrator;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_keys::Migration),
             Box::new(m20261121_000003_money::Migration),
             Box::new(m20261121_000004_audit_and_changes::Migration),
+            Box::new(m20261121_000007_budgets::Migration),
         ]
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     changes::Changes,
     config::Config,
     control::{Control, Notify},
-    domain::{Clock, EgressPolicy},
+    domain::{Clock, EgressPolicy, Timestamp},
     gateway::{Authenticator, Gateway, House},
     ledger::{Accounts, Recorder, SettledSpend, Sink},
     limits::{Limiters, Ticks},
@@ -113,13 +113,7 @@ impl App {
         let changes = Arc::new(Changes::default());
         let seen = store.last_change().await?;
         let accounts = Arc::new(Accounts::default());
-        let spend = store.load_spend(clock.now()).await?;
-        accounts.load(spend.into_iter().map(|row| SettledSpend {
-            scope: row.scope,
-            window: row.window,
-            index: row.index,
-            settled: row.settled,
-        }));
+        load_spend(&store, &accounts, clock.now()).await?;
         let egress = egress_policy(&config);
         let limiters = Arc::new(Limiters::new(Ticks::system()));
         let notify = Notify::new({
@@ -253,6 +247,22 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
         facts.push(format!("made the first admin: {email}"));
     }
     control.reload_prices().await?;
+    Ok(())
+}
+
+/// Loads what is spent in the windows that run now, wherever a tenant's calendar is: it may be a day before or after
+/// that of UTC.
+async fn load_spend(store: &Store, accounts: &Accounts, now: Timestamp) -> Result<(), StoreError> {
+    const DAY: i64 = 24 * 3_600 * 1_000;
+    for days in [-1, 0, 1] {
+        let date = Timestamp::from_millis(now.millis().saturating_add(days * DAY));
+        accounts.load(store.load_spend(date).await?.into_iter().map(|row| SettledSpend {
+            scope: row.scope,
+            window: row.window,
+            index: row.index,
+            settled: row.settled,
+        }));
+    }
     Ok(())
 }
 

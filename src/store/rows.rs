@@ -7,7 +7,9 @@ use entity::{tenant, virtual_key};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::StoreError;
-use crate::domain::{CapMode, Limits, ModelPattern, ModelRef, NanoUsd, SpendCap, SpendWindow};
+use crate::domain::{
+    BudgetId, CapMode, Limits, ModelPattern, ModelRef, NanoUsd, SpendCap, SpendWindow, Zone,
+};
 
 /// The columns that `tenant` and `virtual_key` have alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +133,17 @@ pub(crate) fn model_refs(
     text: &str,
 ) -> Result<Vec<ModelRef>, StoreError> {
     parsed(table, what, text, |entry| ModelRef::parse(entry).ok())
+}
+
+/// Reads the budgets that a virtual key has joined.
+pub(crate) fn budgets(text: &str) -> Result<Vec<BudgetId>, StoreError> {
+    json("virtual_key", "`budgets` is not a list of budgets", text)
+}
+
+/// Reads a tenant's time zone.
+pub(crate) fn zone(text: &str) -> Result<Zone, StoreError> {
+    let unknown = |_| StoreError::Corrupt { table: "tenant", what: "`time_zone` is unknown" };
+    text.parse().map_err(unknown)
 }
 
 /// Reads tags.
