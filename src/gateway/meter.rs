@@ -9,8 +9,8 @@ use super::{House, plan::Candidate};
 use crate::{
     catalogue::{ModelPrice, ServiceTier},
     domain::{
-        AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, TenantId,
-        Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
+        AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, Scope,
+        TenantId, Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows,
     },
     ledger::{self, Place, Reservation},
     limits::{InFlight, TokenDebit},
@@ -27,6 +27,9 @@ pub(super) struct Facts {
     pub(super) request_id: RequestId,
     pub(super) arrived: Instant,
     pub(super) started_at: Timestamp,
+    /// The windows and scopes in which its reservations are made, and its record counts.
+    pub(super) windows: Windows,
+    pub(super) scopes: Vec<Scope>,
     pub(super) endpoint: Endpoint,
     pub(super) tenant: TenantId,
     pub(super) virtual_key: VirtualKeyId,
@@ -280,8 +283,8 @@ impl Meter {
         place.record(UsageRecord {
             request_id: self.facts.request_id,
             started_at: self.facts.started_at,
-            windows: Windows::of(self.facts.started_at, Zone::UTC),
-            scopes: vec![self.facts.virtual_key.into(), self.facts.tenant.into()],
+            windows: self.facts.windows,
+            scopes: std::mem::take(&mut self.facts.scopes),
             tenant_id: self.facts.tenant,
             virtual_key_id: self.facts.virtual_key,
             provider_key_id: last.key.id(),

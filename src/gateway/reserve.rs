@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Journey, authenticate::Principal, error::GatewayError, plan::Candidate};
+use super::{
+    Journey,
+    authenticate::Principal,
+    error::{Capped, GatewayError},
+    plan::Candidate,
+};
 use crate::{
     catalogue::ModelPrice,
-    domain::{NanoUsd, Timestamp, TokenClass, Zone},
+    domain::{NanoUsd, Timestamp, TokenClass},
     ledger::{self, Accounts, Ask, Reservation, Sizes, WorstCase},
     wire::{Endpoint, UsageBounds},
 };
@@ -176,8 +181,7 @@ pub(super) fn reserve(
     let client_limit = client_limit(journey);
     let Some(price) = price else {
         // A spent cap comes first: it refuses everything.
-        let ask = Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &|_| Ok(NanoUsd::ZERO) };
-        let reservation = accounts.reserve(ask).map_err(GatewayError::from)?;
+        let reservation = set_aside(accounts, principal, at, &|_| Ok(NanoUsd::ZERO))?;
         if principal.is_capped() {
             return Err(GatewayError::ModelUnpriced(candidate.model.to_string()));
         }
@@ -201,12 +205,24 @@ pub(super) fn reserve(
         chosen.set(limit);
         Ok(need)
     };
-    let reservation = accounts
-        .reserve(Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &fit })
-        .map_err(GatewayError::from)?;
+    let reservation = set_aside(accounts, principal, at, &fit)?;
     let output_limit = chosen.get();
     let bounds = bounds(journey, &sizes, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })
+}
+
+/// Asks all of the key's caps on its tenant's calendar. A refusal by a budget gets the budget's name.
+fn set_aside(
+    accounts: &Arc<Accounts>,
+    principal: &Principal,
+    at: Timestamp,
+    fit: &dyn Fn(Option<NanoUsd>) -> Result<NanoUsd, NanoUsd>,
+) -> Result<Reservation, GatewayError> {
+    let ask = Ask { scopes: &principal.scopes, at, zone: principal.zone(), fit };
+    accounts.reserve(ask).map_err(|refusal| {
+        let budget = principal.budget(refusal.scope).map(|budget| budget.name.clone());
+        GatewayError::Capped(Box::new(Capped { refusal, budget }))
+    })
 }
 
 /// The largest output that a clamp may choose: the model's maximum, else what the context window leaves beside the
