@@ -116,8 +116,7 @@ pub async fn budget_find_named(tx: &Tx, tenant: TenantId, name: &str) -> Result<
 
 /// How many keys that are not deleted have joined a budget, inside a transaction.
 pub async fn budget_count_joins(tx: &Tx, budget: &Budget) -> Result<u64, StoreError> {
-    // An id is as long as any other and has no character that `LIKE` would not take for itself but for its `_`, which
-    // stands at the same place in all of them.
+    // `LIKE` takes the `_` of an id for any one character; all ids have theirs in the same place.
     let joined = virtual_key::Entity::find()
         .filter(virtual_key::Column::TenantId.eq(budget.tenant_id.to_string()))
         .filter(virtual_key::Column::DeletedAt.is_null())
