@@ -25,6 +25,8 @@ pub struct Model {
     pub rate_limit_tpm: Option<i32>,
     /// Requests at the same time.
     pub max_parallel: Option<i32>,
+    /// IANA name of the zone in which its days begin.
+    pub time_zone: String,
     /// UTC, milliseconds since the epoch.
     pub created_at: i64,
     /// UTC, milliseconds since the epoch.

@@ -31,6 +31,8 @@ pub struct Model {
     pub fallback_models: String,
     /// JSON object of strings.
     pub tags: String,
+    /// JSON array of the ids of the budgets it has joined.
+    pub budgets: String,
     /// UTC, milliseconds since the epoch.
     pub expires_at: Option<i64>,
     /// UTC, milliseconds since the epoch.

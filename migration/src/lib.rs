@@ -13,6 +13,7 @@ mod m20261121_000003_money;
 mod m20261121_000004_audit_and_changes;
 mod m20261121_000005_leases;
 mod m20261121_000006_spend_rollup;
+mod m20261121_000007_budgets;
 
 /// All steps, oldest first.
 pub struct Migrator;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000004_audit_and_changes::Migration),
             Box::new(m20261121_000005_leases::Migration),
             Box::new(m20261121_000006_spend_rollup::Migration),
+            Box::new(m20261121_000007_budgets::Migration),
         ]
     }
 }

@@ -75,6 +75,9 @@ pub(super) struct Create {
     /// Models tried in order after the requested one, joined by commas.
     #[arg(long, value_delimiter = ',')]
     fallback: Option<Vec<String>>,
+    /// Budgets it joins, `bud_…`, joined by commas.
+    #[arg(long, value_name = "BUDGET", value_delimiter = ',')]
+    budget: Option<Vec<String>>,
     /// Days until it stops working.
     #[arg(long, value_name = "DAYS")]
     expires_in: Option<i64>,
@@ -83,7 +86,7 @@ pub(super) struct Create {
     tenant: Option<String>,
 }
 
-fn window(text: &str) -> Result<SpendWindow, String> {
+pub(super) fn window(text: &str) -> Result<SpendWindow, String> {
     let known = SpendWindow::ALL.into_iter().find(|window| window.as_str() == text);
     known.ok_or_else(|| "is no window; use `total`, `daily`, `weekly` or `monthly`".into())
 }
@@ -112,6 +115,7 @@ impl Keys {
                     rate_limit_tpm: set(create.tpm),
                     max_parallel: set(create.max_parallel),
                     fallback_models: create.fallback,
+                    budgets: create.budget,
                     expires_in_days: create.expires_in,
                     ..NewVirtualKey::default()
                 };

@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod budgets;
 mod keys;
 mod master_key;
 mod open;
@@ -76,6 +77,9 @@ enum Command {
     /// Virtual keys, which applications present.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Caps that several virtual keys share.
+    #[command(subcommand)]
+    Budgets(budgets::Budgets),
     /// What models cost.
     #[command(subcommand)]
     Prices(prices::Prices),
@@ -106,6 +110,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::MasterKey(master_key) => master_key.run(),
             Command::ProviderKeys(provider_keys) => provider_keys.run(&shared).await,
             Command::Keys(keys) => keys.run(&shared).await,
+            Command::Budgets(budgets) => budgets.run(&shared).await,
             Command::Prices(prices) => prices.run(&shared).await,
             Command::Spend(spend) => spend.run(&shared).await,
             Command::Usage(usage) => usage.run(&shared).await,

@@ -8,12 +8,13 @@ use serde::{
 };
 
 use super::{ControlError, Patch};
-use crate::domain::{ModelName, ModelPattern, NanoUsd};
+use crate::domain::{BudgetId, ModelName, ModelPattern, NanoUsd, UnknownZone, Zone};
 
 const MAX_NAME_CHARS: usize = 128;
 const MAX_PATTERNS: usize = 500;
 const MAX_MODELS: usize = 500;
 const MAX_FALLBACKS: usize = 16;
+const MAX_BUDGETS: usize = 16;
 const MAX_TAGS: usize = 32;
 const MAX_TAG_NAME: usize = 64;
 const MAX_TAG_VALUE: usize = 256;
@@ -49,6 +50,25 @@ pub(super) fn models(field: &str, texts: &[String]) -> Result<Vec<ModelName>, Co
         .map(|text| ModelName::parse(text))
         .collect::<Result<_, _>>()
         .map_err(|error| ControlError::invalid("invalid_model", format!("`{field}`: {error}")))
+}
+
+/// The ids of the budgets that a key joins: few, each once. One that is no id is as unknown as one that nobody has.
+pub(super) fn budgets(texts: &[String]) -> Result<Vec<BudgetId>, ControlError> {
+    bounded("budgets", texts.len(), MAX_BUDGETS)?;
+    let mut budgets: Vec<BudgetId> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let budget = text.parse().map_err(|_| ControlError::NotFound("budget"))?;
+        if budgets.contains(&budget) {
+            return Err(ControlError::bad(format!("`budgets` names `{budget}` twice; keep one")));
+        }
+        budgets.push(budget);
+    }
+    Ok(budgets)
+}
+
+/// Where a tenant's days begin.
+pub(super) fn zone(text: &str) -> Result<Zone, ControlError> {
+    text.parse().map_err(|error: UnknownZone| ControlError::bad(format!("`time_zone`: {error}")))
 }
 
 /// Tags: few, short, and with names that fit a header and a column.
@@ -120,12 +140,12 @@ pub(super) fn tag_name(name: &str) -> Result<(), ControlError> {
 }
 
 /// A cap in micro-USD.
-pub(super) fn cap(micro: i64) -> Result<NanoUsd, ControlError> {
+pub(super) fn cap(field: &str, micro: i64) -> Result<NanoUsd, ControlError> {
     let amount = if micro < 0 { None } else { NanoUsd::from_micro(micro) };
     amount.ok_or_else(|| {
-        ControlError::bad(
-            "`spend_cap_micro_usd` must be a whole number of micro-USD, 0 or more; null means unlimited",
-        )
+        ControlError::bad(format!(
+            "`{field}` must be a whole number of micro-USD, 0 or more; null means unlimited"
+        ))
     })
 }
 

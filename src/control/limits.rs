@@ -42,7 +42,9 @@ impl LimitChanges {
             max_parallel,
         } = self;
         models_allowed.apply(&mut limits.models_allowed, None, |texts| checks::patterns(&texts).map(Some))?;
-        spend_cap_micro_usd.apply(&mut limits.spend_cap, None, |micro| checks::cap(micro).map(Some))?;
+        spend_cap_micro_usd.apply(&mut limits.spend_cap, None, |micro| {
+            checks::cap("spend_cap_micro_usd", micro).map(Some)
+        })?;
         spend_window.apply(&mut limits.spend_window, SpendWindow::default(), Ok)?;
         cap_mode.apply(&mut limits.cap_mode, CapMode::default(), Ok)?;
         let counts = [
@@ -88,7 +90,7 @@ macro_rules! request_with_limits {
             #[schema(value_type = Option<i64>, minimum = 0)]
             #[serde(default)]
             pub spend_cap_micro_usd: $crate::control::Patch<i64>,
-            /// Span of time of the cap: `total` (default), `daily`, `weekly`, `monthly`; in UTC.
+            /// Span of time of the cap: `total` (default), `daily`, `weekly`, `monthly`; on the tenant's calendar.
             #[schema(value_type = Option<String>)]
             #[serde(default)]
             pub spend_window: $crate::control::Patch<$crate::domain::SpendWindow>,
@@ -159,23 +161,15 @@ pub struct LimitsView {
 }
 
 impl Control {
-    /// Limits and their standing, from the live counters or, in a process that has none, from the database.
+    /// Limits and their standing.
     pub(super) async fn limits_view(
         &self,
         of: Scope,
         limits: &StoredLimits,
+        zone: Zone,
     ) -> Result<LimitsView, ControlError> {
-        let now = self.clock.now();
         let window = limits.spend_window;
-        let index = window.index(now, Zone::UTC);
-        let standing = match &self.ledger {
-            Some(ledger) => ledger.standing(of, window, index).await,
-            None => Standing {
-                settled: self.store.spend_settled(of, window, index).await?,
-                ..Standing::default()
-            },
-        };
-        let left = |cap: NanoUsd| cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO);
+        let standing = self.standing(of, window, zone).await?;
         Ok(LimitsView {
             models_allowed: limits
                 .models_allowed
@@ -189,8 +183,31 @@ impl Control {
             max_parallel: limits.max_parallel,
             spent_micro_usd: standing.settled.micro_rounded_up(),
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
-            remaining_micro_usd: limits.spend_cap.map(|cap| left(cap).micro_rounded_down()),
-            window_resets_at: window.resets_at(now, Zone::UTC),
+            remaining_micro_usd: limits.spend_cap.map(|cap| left(&standing, cap).micro_rounded_down()),
+            window_resets_at: window.resets_at(self.clock.now(), zone),
         })
     }
+
+    /// Where a scope stands in the present window, from the live counters or, in a process that has none, from the
+    /// database.
+    pub(super) async fn standing(
+        &self,
+        of: Scope,
+        window: SpendWindow,
+        zone: Zone,
+    ) -> Result<Standing, ControlError> {
+        let index = window.index(self.clock.now(), zone);
+        Ok(match &self.ledger {
+            Some(ledger) => ledger.standing(of, window, index).await,
+            None => Standing {
+                settled: self.store.spend_settled(of, window, index).await?,
+                ..Standing::default()
+            },
+        })
+    }
+}
+
+/// What `standing` leaves of a cap.
+pub(super) fn left(standing: &Standing, cap: NanoUsd) -> NanoUsd {
+    cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO)
 }

@@ -8,6 +8,7 @@
 mod act;
 mod aliases;
 mod audit;
+mod budgets;
 mod checks;
 mod csv;
 mod error;
@@ -39,6 +40,7 @@ use crate::{
 
 pub use aliases::{AliasChange, AliasView, NewAlias};
 pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
+pub use budgets::{BudgetChange, BudgetView, NewBudget};
 pub use error::ControlError;
 pub use idempotency::Idempotency;
 pub use limits::{LimitChanges, LimitsView};

@@ -11,7 +11,7 @@ use super::{
     limits::request_with_limits,
 };
 use crate::{
-    domain::{Actor, AuditAction, Permission, TenantId, Timestamp},
+    domain::{Actor, AuditAction, Permission, TenantId, Timestamp, Zone},
     store::{
         Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_delete, tenant_delete, tenant_find,
         tenant_find_named, tenant_insert, tenant_update, user_count_active_owners, users_delete,
@@ -24,6 +24,8 @@ request_with_limits! {
     pub struct NewTenant {
         /// Unique name.
         pub name: String,
+        /// IANA name of the zone in which its days, weeks and months begin; `UTC` when left out.
+        pub time_zone: Option<String>,
     }
 }
 
@@ -34,6 +36,11 @@ request_with_limits! {
         #[schema(value_type = String)]
         #[serde(default)]
         pub name: Patch<String>,
+        /// IANA name of the zone in which its days, weeks and months begin; `null` is `UTC`. It holds from the next
+        /// request on: what was spent on a local date stays spent on it, and only the next window begins elsewhere.
+        #[schema(value_type = Option<String>)]
+        #[serde(default)]
+        pub time_zone: Patch<String>,
     }
 }
 
@@ -45,6 +52,8 @@ pub struct TenantView {
     pub id: TenantId,
     /// Its name.
     pub name: String,
+    /// IANA name of the zone in which its days begin.
+    pub time_zone: &'static str,
     /// Limits and spend.
     #[serde(flatten)]
     pub limits: LimitsView,
@@ -63,7 +72,7 @@ impl Control {
         if let Some(tenant) = tenant_find_named(act.tx(), DEFAULT_TENANT).await? {
             return Ok(tenant.id);
         }
-        let tenant = new(DEFAULT_TENANT.to_owned(), StoredLimits::default(), act.at());
+        let tenant = new(DEFAULT_TENANT.to_owned(), StoredLimits::default(), Zone::UTC, act.at());
         tenant_insert(act.tx(), &tenant).await?;
         let event = act.event(AuditAction::TenantCreated, Some(tenant.id), tenant.id);
         act.commit(event.with("name", &tenant.name)).await?;
@@ -81,13 +90,14 @@ impl Control {
         let name = checks::name("name", &asked.name)?;
         let mut limits = StoredLimits::default();
         asked.take_limits().apply(&mut limits)?;
+        let zone = asked.time_zone.as_deref().map(checks::zone).transpose()?.unwrap_or_default();
         let mut act = self.begin(actor, Permission::ManageHouse).await?;
         if let Some(made) = act.made_before(actor, idempotency).await? {
             drop(act);
             return self.tenant(actor, &made).await;
         }
         refuse_taken(act.tx(), &name, None).await?;
-        let tenant = new(name, limits, act.at());
+        let tenant = new(name, limits, zone, act.at());
         tenant_insert(act.tx(), &tenant).await?;
         act.remember(actor, idempotency, tenant.id).await?;
         act.changed(Some(tenant.id), "tenant");
@@ -136,6 +146,10 @@ impl Control {
             tenant.name = name;
             names.push("name");
         }
+        if !asked.time_zone.is_keep() {
+            names.push("time_zone");
+        }
+        asked.time_zone.apply(&mut tenant.zone, Zone::UTC, |text| checks::zone(&text))?;
         tenant.updated_at = act.at();
         tenant_update(act.tx(), &tenant).await?;
         act.changed(Some(tenant.id), "tenant");
@@ -189,15 +203,16 @@ impl Control {
         Ok(TenantView {
             id: tenant.id,
             name: tenant.name,
-            limits: self.limits_view(tenant.id.into(), &tenant.limits).await?,
+            time_zone: tenant.zone.name(),
+            limits: self.limits_view(tenant.id.into(), &tenant.limits, tenant.zone).await?,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
         })
     }
 }
 
-fn new(name: String, limits: StoredLimits, at: Timestamp) -> Tenant {
-    Tenant { id: TenantId::generate(), name, limits, created_at: at, updated_at: at }
+fn new(name: String, limits: StoredLimits, zone: Zone, at: Timestamp) -> Tenant {
+    Tenant { id: TenantId::generate(), name, limits, zone, created_at: at, updated_at: at }
 }
 
 async fn refuse_taken(

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Actor, AuditAction, KeyDigest, ModelName, Permission, TenantId, Timestamp, VirtualKeyId,
-        VirtualKeyPlaintext,
+        Actor, AuditAction, BudgetId, KeyDigest, ModelName, Permission, TenantId, Timestamp, VirtualKeyId,
+        VirtualKeyPlaintext, Zone,
     },
     store::{
         Page, Paged, StoredLimits, VirtualKey, alias_exists, virtual_key_find, virtual_key_insert,
@@ -42,6 +42,8 @@ request_with_limits! {
         /// Joined to every usage row.
         #[serde(default, deserialize_with = "checks::sent_tags")]
         pub tags: Option<BTreeMap<String, String>>,
+        /// Budgets of the same tenant that it joins, `bud_…`: a request must fit all of them, too.
+        pub budgets: Option<Vec<String>>,
     }
 }
 
@@ -64,6 +66,10 @@ request_with_limits! {
         #[schema(value_type = Option<BTreeMap<String, String>>)]
         #[serde(default, deserialize_with = "checks::changed_tags")]
         pub tags: Patch<BTreeMap<String, String>>,
+        /// All budgets that it joins anew; `null` and `[]` leave all of them.
+        #[schema(value_type = Option<Vec<String>>)]
+        #[serde(default)]
+        pub budgets: Patch<Vec<String>>,
     }
 }
 
@@ -110,6 +116,9 @@ pub struct VirtualKeyView {
     pub fallback_models: Vec<ModelName>,
     /// Joined to every usage row.
     pub tags: BTreeMap<String, String>,
+    /// Budgets that it has joined.
+    #[schema(value_type = Vec<String>)]
+    pub budgets: Vec<BudgetId>,
     /// When it stops working.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
@@ -152,6 +161,7 @@ impl Control {
         refuse_aliases(&act, tenant_id, &changes).await?;
         let mut limits = StoredLimits::default();
         changes.apply(&mut limits)?;
+        let budgets = act.budgets(tenant_id, &asked.budgets.unwrap_or_default()).await?;
         let (plaintext, token_id) = token::generate();
         let key = VirtualKey {
             id: VirtualKeyId::generate(),
@@ -160,6 +170,7 @@ impl Control {
             limits,
             fallback_models,
             tags,
+            budgets,
             expires_at: asked.expires_in_days.map(|days| expiry(act.at(), days)).transpose()?,
             created_at: act.at(),
             updated_at: act.at(),
@@ -191,8 +202,10 @@ impl Control {
         let scope = self.scope(actor, tenant).await?;
         let found = self.store.virtual_keys(scope, page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
+        let zones = self.store.tenant_zones(found.items.iter().map(|key| key.tenant_id)).await?;
         for key in found.items {
-            items.push(self.view_virtual_key(key).await?);
+            let zone = zones.get(&key.tenant_id).copied().unwrap_or_default();
+            items.push(self.show_virtual_key(key, zone).await?);
         }
         Ok(Paged { items, next_cursor: found.next_cursor })
     }
@@ -221,6 +234,7 @@ impl Control {
             ("fallback_models", asked.fallback_models.is_keep()),
             ("expires_in_days", asked.expires_in_days.is_keep()),
             ("tags", asked.tags.is_keep()),
+            ("budgets", asked.budgets.is_keep()),
         ];
         names.extend(others.into_iter().filter(|(_, keep)| !keep).map(|(name, _)| name));
         if let Some(name) = asked.name.not_null("name")? {
@@ -233,6 +247,11 @@ impl Control {
         let at = act.at();
         asked.expires_in_days.apply(&mut key.expires_at, None, |days| expiry(at, days).map(Some))?;
         asked.tags.apply(&mut key.tags, BTreeMap::new(), checks::tags)?;
+        match asked.budgets {
+            Patch::Keep => {}
+            Patch::Clear => key.budgets.clear(),
+            Patch::Set(texts) => key.budgets = act.budgets(key.tenant_id, &texts).await?,
+        }
         key.updated_at = at;
         virtual_key_update(act.tx(), &key).await?;
         act.changed(Some(key.tenant_id), "virtual_key");
@@ -308,6 +327,12 @@ impl Control {
     }
 
     async fn view_virtual_key(&self, key: VirtualKey) -> Result<VirtualKeyView, ControlError> {
+        let zones = self.store.tenant_zones(std::iter::once(key.tenant_id)).await?;
+        let zone = zones.get(&key.tenant_id).copied().unwrap_or_default();
+        self.show_virtual_key(key, zone).await
+    }
+
+    async fn show_virtual_key(&self, key: VirtualKey, zone: Zone) -> Result<VirtualKeyView, ControlError> {
         let now = self.clock.now();
         Ok(VirtualKeyView {
             id: key.id,
@@ -321,9 +346,10 @@ impl Control {
             } else {
                 KeyLife::Active
             },
-            limits: self.limits_view(key.id.into(), &key.limits).await?,
+            limits: self.limits_view(key.id.into(), &key.limits, zone).await?,
             fallback_models: key.fallback_models,
             tags: key.tags,
+            budgets: key.budgets,
             expires_at: key.expires_at,
             created_at: key.created_at,
             updated_at: key.updated_at,

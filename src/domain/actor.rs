@@ -56,7 +56,7 @@ pub enum Permission {
     ManageHouse,
     /// Users of a tenant.
     ManageUsers,
-    /// Provider keys, virtual keys and aliases of a tenant.
+    /// Provider keys, virtual keys, budgets and aliases of a tenant.
     ManageKeys,
     /// Spend, usage and prices, to read.
     ReadSpend,

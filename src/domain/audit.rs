@@ -9,7 +9,7 @@ use super::TenantId;
 pub enum AuditCategory {
     /// Provider keys and their use.
     SecretManagement,
-    /// Virtual keys, aliases and limits.
+    /// Virtual keys, budgets, aliases and limits.
     KeyManagement,
     /// People, sessions and roles.
     Identity,
@@ -68,6 +68,12 @@ audit_actions! {
     VirtualKeyRevoked = "virtual_key.revoked" in KeyManagement;
     /// A virtual key was deleted.
     VirtualKeyDeleted = "virtual_key.deleted" in KeyManagement;
+    /// A budget was made.
+    BudgetCreated = "budget.created" in KeyManagement;
+    /// A budget was changed.
+    BudgetUpdated = "budget.updated" in KeyManagement;
+    /// A budget was deleted.
+    BudgetDeleted = "budget.deleted" in KeyManagement;
     /// An alias was made or replaced.
     AliasSet = "alias.set" in KeyManagement;
     /// An alias was deleted.

@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use moka::future::Cache;
+use smallvec::SmallVec;
 
 use super::error::GatewayError;
 use crate::{
@@ -15,11 +16,11 @@ use crate::{
     changes::{Changes, Generation},
     domain::{
         CapMode, Clock, KeyDigest, ModelName, ModelRef, NanoUsd, ProviderKeyId, ProviderSlug, SpendCap,
-        SpendWindow, TenantId, Timestamp, VirtualKeyPlaintext,
+        SpendWindow, TenantId, Timestamp, VirtualKeyPlaintext, Windows, Zone,
     },
     ledger::{Scope, ScopeCap},
     limits::{Limiter, Limiters},
-    store::{KeyRow, ProviderKeyRow, Store, StoreError, TenantRow},
+    store::{Budget, KeyRow, ProviderKeyRow, Store, StoreError, TenantRow},
     upstream::CheckedUrl,
     vault::{Pepper, token},
 };
@@ -35,6 +36,8 @@ const MOST_TENANTS: u64 = 10_000;
 const MOST_STRANGERS: u64 = 10_000;
 /// How long they are remembered.
 const STRANGERS_FOR: Duration = Duration::from_secs(5);
+/// Scopes of one key that need no memory from the heap: itself, its tenant, and two budgets.
+const FEW: usize = 4;
 /// How long an unused entry is kept.
 const IDLE_FOR: Duration = Duration::from_secs(3_600);
 
@@ -85,8 +88,8 @@ pub struct Principal {
     pub key: KeyRow,
     /// Its tenant.
     pub tenant: Arc<Tenant>,
-    /// The caps a request must fit, all of them.
-    pub scopes: [ScopeCap; 2],
+    /// The caps a request must fit, all of them, the narrowest first: the key's, its budgets', its tenant's.
+    pub scopes: SmallVec<[ScopeCap; FEW]>,
     /// The limits a request must fit, all of them.
     pub limiters: [Arc<Limiter>; 2],
 }
@@ -109,6 +112,29 @@ impl Principal {
             Some((scope.scope, cap.window, cap.amount))
         };
         self.scopes.iter().filter_map(hard).collect()
+    }
+
+    /// Where its tenant's days begin.
+    pub fn zone(&self) -> Zone {
+        self.tenant.row.zone
+    }
+
+    /// The windows that a request of `moment` counts in.
+    pub fn windows(&self, moment: Timestamp) -> Windows {
+        Windows::of(moment, self.zone())
+    }
+
+    /// The budgets among the scopes.
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.scopes.iter().filter_map(|scope| self.budget(scope.scope))
+    }
+
+    /// The budget that a scope of this key is, if it is one.
+    pub fn budget(&self, scope: Scope) -> Option<&Budget> {
+        match scope {
+            Scope::Budget(id) => self.tenant.row.budgets.get(&id),
+            Scope::VirtualKey(_) | Scope::Tenant(_) => None,
+        }
     }
 
     /// Whether both allow-lists let `model` be called.
@@ -240,10 +266,7 @@ impl Authenticator {
         };
         let tenant = self.tenant(key.tenant, generation).await?;
         let key_scope = Scope::VirtualKey(key.id);
-        let scopes = [
-            ScopeCap { scope: key_scope, cap: key.limits.cap },
-            ScopeCap { scope: Scope::Tenant(key.tenant), cap: tenant.row.limits.cap },
-        ];
+        let scopes = scopes(&key, &tenant.row);
         let limiters = [self.limiters.get(key_scope, &key.limits), Arc::clone(&tenant.limiter)];
         Ok(Arc::new(Principal { generation, watch, key, tenant, scopes, limiters }))
     }
@@ -276,6 +299,16 @@ impl Authenticator {
         let limiter = self.limiters.get(Scope::Tenant(row.id), &row.limits);
         Tenant { generation, row, keys, limiter }
     }
+}
+
+/// Every cap that holds for a key, the narrowest first. A budget that was deleted holds for nobody.
+fn scopes(key: &KeyRow, tenant: &TenantRow) -> SmallVec<[ScopeCap; FEW]> {
+    let mut scopes = SmallVec::new();
+    scopes.push(ScopeCap { scope: Scope::VirtualKey(key.id), cap: key.limits.cap });
+    let budgets = key.budgets.iter().filter_map(|id| tenant.budgets.get(id));
+    scopes.extend(budgets.map(|budget| ScopeCap { scope: Scope::Budget(budget.id), cap: budget.cap() }));
+    scopes.push(ScopeCap { scope: Scope::Tenant(key.tenant), cap: tenant.limits.cap });
+    scopes
 }
 
 /// The one credential of a request's head. The three headers are one path; the same key twice is no contradiction.

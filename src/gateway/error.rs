@@ -51,7 +51,7 @@ pub enum GatewayError {
     /// A rate or concurrency limit.
     Limited(Box<LimitRefusal>),
     /// A spend cap.
-    Capped(Box<Refusal>),
+    Capped(Box<Capped>),
     /// Nothing is healthy or usable.
     NoProvider(&'static str),
     /// The process is going down.
@@ -64,6 +64,15 @@ pub enum GatewayError {
     Deadline,
     /// A fault of ours.
     Internal,
+}
+
+/// A refusal by a spend cap.
+#[derive(Debug)]
+pub struct Capped {
+    /// Whose cap, and where it stands.
+    pub refusal: Refusal,
+    /// The budget's name, if it is a budget's.
+    pub budget: Option<String>,
 }
 
 /// The attempt that failed last.
@@ -105,12 +114,6 @@ impl From<LimitRefusal> for GatewayError {
     }
 }
 
-impl From<Refusal> for GatewayError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Capped(Box::new(refusal))
-    }
-}
-
 impl GatewayError {
     /// Adds the host that the client called, as it called it, where the answer names an address.
     pub fn at(self, headers: &HeaderMap) -> Self {
@@ -141,7 +144,7 @@ impl GatewayError {
             Self::ModelNotAllowed(_) => "model_not_allowed",
             Self::ModelUnpriced(_) => "model_unpriced",
             Self::Limited(_) => "rate_limit_exceeded",
-            Self::Capped(refusal) => match refusal.kind {
+            Self::Capped(capped) => match capped.refusal.kind {
                 RefusalKind::Reached => "spend_cap_reached",
                 RefusalKind::Reserved => "spend_cap_reserved",
             },
@@ -300,7 +303,7 @@ impl GatewayError {
                 draft
             }
             Self::Limited(refusal) => limited(refusal, headers),
-            Self::Capped(refusal) => capped(refusal, headers),
+            Self::Capped(refused) => capped(refused, headers),
             Self::NoProvider(why) => {
                 insert(headers, RETRY_AFTER, 5);
                 draft(503, "server_error", self.code(), format!("no provider can be called now: {why}"))
@@ -385,9 +388,10 @@ fn limited(refusal: &LimitRefusal, headers: &mut HeaderMap) -> Draft {
     draft(429, "rate_limit_error", "rate_limit_exceeded", refusal.to_string())
 }
 
-fn capped(refusal: &Refusal, headers: &mut HeaderMap) -> Draft {
+fn capped(Capped { refusal, budget }: &Capped, headers: &mut HeaderMap) -> Draft {
     let (cap, spent, reserved) =
         (refusal.cap.amount.as_micro(), refusal.settled.as_micro(), refusal.reserved.as_micro());
+    insert(headers, HeaderName::from_static("x-keystile-cap-scope"), refusal.scope);
     insert(headers, HeaderName::from_static("x-keystile-cap-micro-usd"), cap);
     insert(headers, HeaderName::from_static("x-keystile-spent-micro-usd"), spent);
     insert(headers, HeaderName::from_static("x-keystile-reserved-micro-usd"), reserved);
@@ -399,7 +403,8 @@ fn capped(refusal: &Refusal, headers: &mut HeaderMap) -> Draft {
         }
     };
     let advice = if refusal.settled >= refusal.cap.amount { "" } else { ", or set a lower `max_tokens`" };
-    draft(402, "billing_error", code, format!("{refusal}{advice}"))
+    let name = budget.as_ref().map_or_else(String::new, |name| format!("budget `{name}`: "));
+    draft(402, "billing_error", code, format!("{name}{refusal}{advice}"))
 }
 
 fn kind_of(status: u16) -> &'static str {

@@ -61,10 +61,13 @@ pub(super) async fn infer(
 
     let mut tags = principal.key.tags.clone();
     tags.extend(request_tags);
+    let started_at = house.clock.now();
     let facts = Facts {
         request_id: arrival.request_id,
         arrived: arrival.arrived,
-        started_at: house.clock.now(),
+        started_at,
+        windows: principal.windows(started_at),
+        scopes: principal.scopes.iter().map(|each| each.scope).collect(),
         endpoint,
         tenant: principal.key.tenant,
         virtual_key: principal.key.id,

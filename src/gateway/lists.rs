@@ -9,7 +9,11 @@ use serde::Serialize;
 use super::{GatewayBody, House, authenticate::Principal, error::GatewayError, plan};
 use crate::{
     catalogue::{ModelPrice, PriceBook},
-    domain::{CapMode, KeyState, ModelName, ModelPattern, ModelRef, NanoUsd, SpendWindow, Timestamp, Zone},
+    domain::{
+        BudgetId, CapMode, KeyState, ModelName, ModelPattern, ModelRef, NanoUsd, Scope, SpendWindow,
+        Timestamp,
+    },
+    ledger::Standing,
 };
 
 #[derive(Serialize)]
@@ -144,6 +148,21 @@ struct Key<'a> {
     max_parallel: Option<u32>,
     expires_at: Option<Timestamp>,
     tags: &'a std::collections::BTreeMap<String, String>,
+    budgets: Vec<Budget<'a>>,
+}
+
+/// A budget that the key has joined.
+#[derive(Serialize)]
+struct Budget<'a> {
+    id: BudgetId,
+    name: &'a str,
+    cap_micro_usd: Option<i64>,
+    window: SpendWindow,
+    cap_mode: CapMode,
+    spent_micro_usd: i64,
+    reserved_micro_usd: i64,
+    remaining_micro_usd: Option<i64>,
+    window_resets_at: Option<Timestamp>,
 }
 
 /// `GET /v1/key`
@@ -154,9 +173,24 @@ pub(super) async fn key(
     let (key, now) = (&principal.key, house.clock.now());
     let cap = key.limits.cap;
     let window = cap.map_or(SpendWindow::Total, |cap| cap.window);
-    let standing =
-        house.ledger.standing(principal.scopes[0].scope, window, window.index(now, Zone::UTC)).await;
-    let left = |cap: NanoUsd| cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO);
+    let windows = principal.windows(now);
+    let standing_of = |scope, window| house.ledger.standing(scope, window, windows.index(window));
+    let standing = standing_of(Scope::VirtualKey(key.id), window).await;
+    let mut budgets = Vec::new();
+    for budget in principal.budgets() {
+        let standing = standing_of(Scope::Budget(budget.id), budget.window).await;
+        budgets.push(Budget {
+            id: budget.id,
+            name: &budget.name,
+            cap_micro_usd: budget.amount.map(NanoUsd::micro_rounded_down),
+            window: budget.window,
+            cap_mode: budget.mode,
+            spent_micro_usd: standing.settled.micro_rounded_up(),
+            reserved_micro_usd: standing.reserved.micro_rounded_up(),
+            remaining_micro_usd: budget.amount.map(|cap| left(&standing, cap).micro_rounded_down()),
+            window_resets_at: budget.window.resets_at(now, principal.zone()),
+        });
+    }
     let models_allowed = key.limits.models_allowed.as_ref();
     json(
         StatusCode::OK,
@@ -172,15 +206,21 @@ pub(super) async fn key(
             cap_mode: cap.map_or(CapMode::Hard, |cap| cap.mode),
             spent_micro_usd: standing.settled.micro_rounded_up(),
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
-            remaining_micro_usd: cap.map(|cap| left(cap.amount).micro_rounded_down()),
-            window_resets_at: window.resets_at(now, Zone::UTC),
+            remaining_micro_usd: cap.map(|cap| left(&standing, cap.amount).micro_rounded_down()),
+            window_resets_at: window.resets_at(now, principal.zone()),
             rate_limit_rpm: key.limits.rpm,
             rate_limit_tpm: key.limits.tpm,
             max_parallel: key.limits.max_parallel,
             expires_at: key.expires_at,
             tags: &key.tags,
+            budgets,
         },
     )
+}
+
+/// What `standing` leaves of a cap.
+fn left(standing: &Standing, cap: NanoUsd) -> NanoUsd {
+    cap.minus(standing.settled).minus(standing.reserved).max(NanoUsd::ZERO)
 }
 
 #[derive(Serialize)]

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         AttemptOutcome, AttemptRecord, CostLine, ModelName, ModelRef, NanoUsd, Outcome, RequestId, Scope,
         SpendWindow, TenantId, Timestamp, TokenClass, TokenUsage, UsageRecord, UsageSource, VirtualKeyId,
-        Windows, Zone,
+        Windows,
     },
     ledger::{self, Charge as Charged, Closed, Place, Reservation, SentNote, Unrecordable},
     limits::{InFlight, TokenDebit},
@@ -33,6 +33,9 @@ pub(super) struct Facts {
     pub(super) request_id: RequestId,
     pub(super) arrived: Instant,
     pub(super) started_at: Timestamp,
+    /// The windows and scopes in which its reservations are made, and its record counts.
+    pub(super) windows: Windows,
+    pub(super) scopes: Vec<Scope>,
     pub(super) endpoint: Endpoint,
     pub(super) tenant: TenantId,
     pub(super) virtual_key: VirtualKeyId,
@@ -323,8 +326,8 @@ impl Meter {
         UsageRecord {
             request_id: self.facts.request_id,
             started_at: self.facts.started_at,
-            windows: Windows::of(self.facts.started_at, Zone::UTC),
-            scopes: vec![self.facts.virtual_key.into(), self.facts.tenant.into()],
+            windows: self.facts.windows,
+            scopes: self.facts.scopes.to_vec(),
             tenant_id: self.facts.tenant,
             virtual_key_id: self.facts.virtual_key,
             provider_key_id: last.key.id(),

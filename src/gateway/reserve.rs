@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Journey, authenticate::Principal, error::GatewayError, plan::Candidate};
+use super::{
+    Journey,
+    authenticate::Principal,
+    error::{Capped, GatewayError},
+    plan::Candidate,
+};
 use crate::{
     catalogue::ModelPrice,
-    domain::{NanoUsd, Timestamp, TokenClass, Zone},
+    domain::{NanoUsd, Timestamp, TokenClass},
     ledger::{self, Accounts, Ask, Ledger, Patience, Reservation, Sizes, Stop, Wants, WorstCase},
     wire::{Endpoint, UsageBounds},
 };
@@ -179,16 +184,6 @@ impl From<GatewayError> for NotYet {
     }
 }
 
-impl From<Stop> for NotYet {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(refusal) => Self::Failed(refusal.into()),
-            Stop::Lease(wants) => Self::Lease(wants),
-            Stop::OutOfTouch => Self::Failed(GatewayError::LedgerUnavailable),
-        }
-    }
-}
-
 /// Sets aside what an attempt may cost at most, in every cap in scope or in none. It waits only when this instance has
 /// no lease that covers it, as for the first request of a key.
 ///
@@ -218,8 +213,7 @@ fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserve
     let client_limit = client_limit(journey);
     let Some(price) = price else {
         // A spent cap comes first: it refuses everything.
-        let ask = Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &|_| Ok(NanoUsd::ZERO) };
-        let reservation = accounts.reserve(ask)?;
+        let reservation = set_aside(accounts, principal, at, &|_| Ok(NanoUsd::ZERO))?;
         if principal.is_capped() {
             return Err(GatewayError::ModelUnpriced(candidate.model.to_string()).into());
         }
@@ -243,10 +237,28 @@ fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserve
         chosen.set(limit);
         Ok(need)
     };
-    let reservation = accounts.reserve(Ask { scopes: &principal.scopes, at, zone: Zone::UTC, fit: &fit })?;
+    let reservation = set_aside(accounts, principal, at, &fit)?;
     let output_limit = chosen.get();
     let bounds = bounds(journey, &sizes, Some(price), output_limit.or(client_limit), choices);
     Ok(Reserved { reservation, output_limit, bounds, input_estimate })
+}
+
+/// Asks all of the key's caps on its tenant's calendar. A refusal by a budget gets the budget's name.
+fn set_aside(
+    accounts: &Arc<Accounts>,
+    principal: &Principal,
+    at: Timestamp,
+    fit: &dyn Fn(Option<NanoUsd>) -> Result<NanoUsd, NanoUsd>,
+) -> Result<Reservation, NotYet> {
+    let ask = Ask { scopes: &principal.scopes, at, zone: principal.zone(), fit };
+    accounts.reserve(ask).map_err(|stop| match stop {
+        Stop::Refused(refusal) => {
+            let budget = principal.budget(refusal.scope).map(|budget| budget.name.clone());
+            NotYet::Failed(GatewayError::Capped(Box::new(Capped { refusal, budget })))
+        }
+        Stop::Lease(wants) => NotYet::Lease(wants),
+        Stop::OutOfTouch => NotYet::Failed(GatewayError::LedgerUnavailable),
+    })
 }
 
 /// The largest output that a clamp may choose: the model's maximum, else what the context window leaves beside the

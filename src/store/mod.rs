@@ -5,6 +5,7 @@
 
 mod aliases;
 mod audit;
+mod budgets;
 pub mod change_log;
 mod charges;
 mod columns;
@@ -39,6 +40,9 @@ pub use crate::domain::sqlite_url;
 
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{AuditFilter, ChainHead, ChainedEntry, RawEntry, audit_append, audit_lock};
+pub use budgets::{
+    Budget, budget_count_joins, budget_delete, budget_find, budget_find_named, budget_insert, budget_update,
+};
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use charges::Charge;
 pub use columns::StoredLimits;

@@ -8,7 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::StoreError;
 use crate::domain::{
-    CapMode, Counter, Limits, ModelPattern, ModelRef, NanoUsd, Scope, SpendCap, SpendWindow, WindowIndex,
+    BudgetId, CapMode, Counter, Limits, ModelPattern, ModelRef, NanoUsd, Scope, SpendCap, SpendWindow,
+    WindowIndex, Zone,
 };
 
 /// The columns that `tenant` and `virtual_key` have alike.
@@ -154,6 +155,17 @@ pub(crate) fn model_refs(
     text: &str,
 ) -> Result<Vec<ModelRef>, StoreError> {
     parsed(table, what, text, |entry| ModelRef::parse(entry).ok())
+}
+
+/// Reads the budgets that a virtual key has joined.
+pub(crate) fn budgets(text: &str) -> Result<Vec<BudgetId>, StoreError> {
+    json("virtual_key", "`budgets` is not a list of budgets", text)
+}
+
+/// Reads a tenant's time zone.
+pub(crate) fn zone(text: &str) -> Result<Zone, StoreError> {
+    let unknown = |_| StoreError::Corrupt { table: "tenant", what: "`time_zone` is unknown" };
+    text.parse().map_err(unknown)
 }
 
 /// Reads tags.

@@ -7,15 +7,16 @@ use std::{
     fmt,
 };
 
-use entity::{model_alias, provider_key, tenant, virtual_key, virtual_key_secret};
+use entity::{budget, model_alias, provider_key, tenant, virtual_key, virtual_key_secret};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::{
-    Store, StoreError,
+    Budget, Store, StoreError, budgets,
     rows::{self, LimitColumns},
 };
 use crate::domain::{
-    KeyDigest, Limits, ModelName, ModelRef, ProviderKeyId, ProviderSlug, TenantId, Timestamp, VirtualKeyId,
+    BudgetId, KeyDigest, Limits, ModelName, ModelRef, ProviderKeyId, ProviderSlug, TenantId, Timestamp,
+    VirtualKeyId, Zone,
 };
 
 /// A virtual key, dead or alive; whoever reads it decides by the clock.
@@ -33,6 +34,8 @@ pub struct KeyRow {
     pub fallback_models: Vec<ModelName>,
     /// For the usage rows.
     pub tags: BTreeMap<String, String>,
+    /// Budgets it has joined, the deleted ones too.
+    pub budgets: Vec<BudgetId>,
     /// When the key ends.
     pub expires_at: Option<Timestamp>,
     /// Whether it was revoked.
@@ -43,7 +46,7 @@ pub struct KeyRow {
     pub secret_expires_at: Option<Timestamp>,
 }
 
-/// A tenant that was not deleted, with its aliases and provider keys.
+/// A tenant that was not deleted, with its budgets, aliases and provider keys.
 #[derive(Clone, Debug)]
 pub struct TenantRow {
     /// Which.
@@ -52,6 +55,10 @@ pub struct TenantRow {
     pub name: String,
     /// What all its keys together may do.
     pub limits: Limits,
+    /// Where its days begin.
+    pub zone: Zone,
+    /// Budgets that its keys may have joined; deleted ones are not among them.
+    pub budgets: HashMap<BudgetId, Budget>,
     /// Names for ordered lists of models.
     pub aliases: HashMap<ModelName, Vec<ModelRef>>,
     /// All of them, the inactive ones too, oldest first.
@@ -116,6 +123,11 @@ impl Store {
             .filter(model_alias::Column::TenantId.eq(&text))
             .all(self.reader())
             .await?;
+        let budgets = budget::Entity::find()
+            .filter(budget::Column::TenantId.eq(&text))
+            .filter(budget::Column::DeletedAt.is_null())
+            .all(self.reader())
+            .await?;
         let keys = provider_key::Entity::find()
             .filter(provider_key::Column::TenantId.eq(&text))
             .order_by_asc(provider_key::Column::Id)
@@ -124,7 +136,9 @@ impl Store {
         Ok(Some(TenantRow {
             id,
             limits: LimitColumns::from(&row).read("tenant")?,
+            zone: rows::zone(&row.time_zone)?,
             name: row.name,
+            budgets: budgets.into_iter().map(budget_by_id).collect::<Result<_, _>>()?,
             aliases: aliases.iter().map(alias).collect::<Result<_, _>>()?,
             provider_keys: keys.into_iter().map(provider_key_row).collect::<Result<_, _>>()?,
         }))
@@ -149,11 +163,16 @@ fn key_row(row: &virtual_key::Model, secret: &virtual_key_secret::Model) -> Resu
             &row.fallback_models,
         )?,
         tags: rows::tags(TABLE, &row.tags)?,
+        budgets: rows::budgets(&row.budgets)?,
         expires_at: row.expires_at.map(Timestamp::from_millis),
         revoked: row.revoked_at.is_some(),
         deleted: row.deleted_at.is_some(),
         secret_expires_at: secret.expires_at.map(Timestamp::from_millis),
     })
+}
+
+fn budget_by_id(row: budget::Model) -> Result<(BudgetId, Budget), StoreError> {
+    budgets::read(row).map(|budget| (budget.id, budget))
 }
 
 fn alias(row: &model_alias::Model) -> Result<(ModelName, Vec<ModelRef>), StoreError> {
@@ -213,6 +232,7 @@ mod tests {
             max_parallel: Set(None),
             fallback_models: Set(r#"["cheap"]"#.into()),
             tags: Set(r#"{"team":"a"}"#.into()),
+            budgets: Set("[]".into()),
             expires_at: Set(None),
             created_at: Set(1),
             updated_at: Set(1),

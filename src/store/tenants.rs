@@ -1,5 +1,7 @@
 //! Tenants: rows to values and back. A deleted tenant is out of sight; its row stays, because usage rows name it.
 
+use std::collections::{BTreeSet, HashMap};
+
 use entity::tenant::{ActiveModel, Column, Entity, Model};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -13,7 +15,7 @@ use super::{
     rows,
     rows::LimitColumns,
 };
-use crate::domain::{TenantId, Timestamp};
+use crate::domain::{TenantId, Timestamp, Zone};
 
 const TABLE: &str = "tenant";
 
@@ -26,6 +28,8 @@ pub struct Tenant {
     pub name: String,
     /// What its keys may do together.
     pub limits: StoredLimits,
+    /// Where its days begin.
+    pub zone: Zone,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -56,6 +60,22 @@ impl Store {
         let tenants = rows.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.cut(tenants, |tenant: &Tenant| tenant.id.to_string()))
     }
+
+    /// Where the days of each of `tenants` begin.
+    pub async fn tenant_zones(
+        &self,
+        tenants: impl Iterator<Item = TenantId>,
+    ) -> Result<HashMap<TenantId, Zone>, StoreError> {
+        let ids: BTreeSet<String> = tenants.map(|tenant| tenant.to_string()).collect();
+        let rows: Vec<(String, String)> = Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::TimeZone])
+            .filter(Column::Id.is_in(ids))
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        rows.iter().map(|(id, zone)| Ok((rows::id(TABLE, id)?, rows::zone(zone)?))).collect()
+    }
 }
 
 /// One tenant, inside a transaction.
@@ -75,7 +95,7 @@ pub async fn tenant_insert(tx: &Tx, tenant: &Tenant) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes a tenant's name and limits.
+/// Writes a tenant's name, limits and time zone.
 pub async fn tenant_update(tx: &Tx, tenant: &Tenant) -> Result<(), StoreError> {
     let row = ActiveModel { id: Set(tenant.id.to_string()), ..changed(tenant) };
     row.update(tx).await?;
@@ -114,6 +134,7 @@ fn read(row: Model) -> Result<Tenant, StoreError> {
         id: rows::id(TABLE, &row.id)?,
         name: row.name,
         limits,
+        zone: rows::zone(&row.time_zone)?,
         created_at: moment(row.created_at),
         updated_at: moment(row.updated_at),
     })
@@ -130,6 +151,7 @@ fn changed(tenant: &Tenant) -> ActiveModel {
         rate_limit_rpm: Set(limits.rate_limit_rpm),
         rate_limit_tpm: Set(limits.rate_limit_tpm),
         max_parallel: Set(limits.max_parallel),
+        time_zone: Set(tenant.zone.name().to_owned()),
         created_at: Set(tenant.created_at.millis()),
         updated_at: Set(tenant.updated_at.millis()),
         ..Default::default()

@@ -75,6 +75,7 @@ pub(super) fn tenant(id: TenantId) -> tenant::ActiveModel {
         rate_limit_rpm: Set(None),
         rate_limit_tpm: Set(None),
         max_parallel: Set(None),
+        time_zone: Set("UTC".into()),
         created_at: Set(1),
         updated_at: Set(1),
         deleted_at: Set(None),

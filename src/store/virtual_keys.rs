@@ -18,7 +18,7 @@ use super::{
     rows::LimitColumns,
     tenants::is_alive,
 };
-use crate::domain::{KeyDigest, ModelName, TenantId, Timestamp, VirtualKeyId};
+use crate::domain::{BudgetId, KeyDigest, ModelName, TenantId, Timestamp, VirtualKeyId};
 
 const TABLE: &str = "virtual_key";
 
@@ -37,6 +37,8 @@ pub struct VirtualKey {
     pub fallback_models: Vec<ModelName>,
     /// Joined to every usage row.
     pub tags: BTreeMap<String, String>,
+    /// Budgets it has joined, each once.
+    pub budgets: Vec<BudgetId>,
     /// When it stops living.
     pub expires_at: Option<Timestamp>,
     /// When it was made.
@@ -225,6 +227,7 @@ fn read(row: Model, token_id: Option<String>) -> Result<VirtualKey, StoreError> 
         limits,
         fallback_models: names(&row.fallback_models, TABLE, "fallback_models")?,
         tags: rows::json(TABLE, "tags", &row.tags)?,
+        budgets: rows::budgets(&row.budgets)?,
         expires_at: row.expires_at.map(moment),
         created_at: moment(row.created_at),
         updated_at: moment(row.updated_at),
@@ -249,6 +252,7 @@ fn row(key: &VirtualKey) -> ActiveModel {
         max_parallel: Set(limits.max_parallel),
         fallback_models: Set(rows::texts_json(key.fallback_models.iter().map(ToString::to_string))),
         tags: Set(rows::json_text(&key.tags)),
+        budgets: Set(rows::json_text(&key.budgets)),
         expires_at: maybe(key.expires_at),
         created_at: Set(key.created_at.millis()),
         updated_at: Set(key.updated_at.millis()),

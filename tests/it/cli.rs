@@ -45,6 +45,17 @@ async fn commands_make_list_and_end_keys_beside_a_running_gateway() {
         text(&run(dir.path(), &["events", "list", "--filter", "action=virtual_key.created", "--json"]));
     assert!(made.contains("\"cli\""), "{made}");
 
+    let budget =
+        text(&run(dir.path(), &["budgets", "create", "all of us", "--cap", "900", "--window", "weekly"]));
+    text(&run(dir.path(), &["keys", "create", "member", "--budget", &budget]));
+    let budgets: Value =
+        serde_json::from_str(&text(&run(dir.path(), &["budgets", "list", "--json"]))).expect("JSON");
+    assert_eq!(budgets[0]["id"], budget.as_str());
+    assert_eq!((&budgets[0]["cap_micro_usd"], &budgets[0]["virtual_keys"]), (&900.into(), &1.into()));
+    assert!(text(&run(dir.path(), &["budgets", "list"])).contains("all of us"));
+    let kept = run(dir.path(), &["budgets", "delete", &budget]);
+    assert!(String::from_utf8_lossy(&kept.stderr).contains("1 virtual key has joined"));
+
     let id = listed[0]["id"].as_str().expect("an id");
     text(&run(dir.path(), &["keys", "revoke", id]));
     let table = text(&run(dir.path(), &["keys", "list"]));

@@ -11,6 +11,7 @@ struct Tenant {
     key: VirtualKey,
     provider_key: String,
     alias: String,
+    budget: String,
     session: String,
 }
 
@@ -20,7 +21,10 @@ async fn settle(gateway: &Gateway, name: &str, upstream: &Upstream) -> Tenant {
         gateway.create("/api/tenants", json!({ "name": name })).await["id"].as_str().expect("id").to_owned();
     let secret = json!({ "tenant_id": id, "api_key": format!("sk-secret-of-{name}") });
     let provider_key = gateway.provider_key_with("openai", upstream, secret).await;
-    let key = gateway.virtual_key(json!({ "tenant_id": id })).await;
+    let budget =
+        json!({ "name": format!("{name}-all"), "cap_micro_usd": null, "window": "total", "tenant_id": id });
+    let budget = gateway.create("/api/budgets", budget).await["id"].as_str().expect("id").to_owned();
+    let key = gateway.virtual_key(json!({ "tenant_id": id, "budgets": [budget] })).await;
     let alias = json!({ "name": format!("{name}-fast"), "models": ["openai/gpt-4o-mini"], "tenant_id": id });
     let alias = gateway.create("/api/aliases", alias).await["id"].as_str().expect("id").to_owned();
     let email = format!("{name}@example.com");
@@ -29,7 +33,14 @@ async fn settle(gateway: &Gateway, name: &str, upstream: &Upstream) -> Tenant {
     let login = json!({ "email": email, "password": ADMIN_PASSWORD });
     let session =
         gateway.admin_as("", Method::POST, "/api/auth/login", Some(&login)).await.expect(200).json();
-    Tenant { id, key, provider_key, alias, session: session["token"].as_str().expect("token").to_owned() }
+    Tenant {
+        id,
+        key,
+        provider_key,
+        alias,
+        budget,
+        session: session["token"].as_str().expect("token").to_owned(),
+    }
 }
 
 async fn two_tenants() -> (Upstream, Gateway, Tenant, Tenant) {
@@ -79,6 +90,9 @@ async fn another_tenants_ids_do_not_exist() {
         (Method::DELETE, format!("/api/virtual-keys/{}", b.key.id)),
         (Method::GET, format!("/api/aliases/{}", b.alias)),
         (Method::DELETE, format!("/api/aliases/{}", b.alias)),
+        (Method::GET, format!("/api/budgets/{}", b.budget)),
+        (Method::PATCH, format!("/api/budgets/{}", b.budget)),
+        (Method::DELETE, format!("/api/budgets/{}", b.budget)),
         (Method::GET, format!("/api/tenants/{}", b.id)),
         (Method::GET, format!("/api/usage/{request}/explain")),
     ];
@@ -107,6 +121,7 @@ async fn lists_show_ones_own_and_writes_go_nowhere_else() {
         "/api/keys",
         "/api/virtual-keys",
         "/api/aliases",
+        "/api/budgets",
         "/api/usage",
         "/api/spend?group_by=tenant,key",
         "/api/users",

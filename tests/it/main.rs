@@ -2,6 +2,7 @@
 
 mod allow_list;
 mod architecture;
+mod budgets;
 mod chat;
 mod cli;
 mod connections;

@@ -258,6 +258,7 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
     sessions(&plane).await;
     tenants_and_users(&plane).await;
     provider_keys(&plane).await;
+    budgets(&plane).await;
     virtual_keys_and_aliases(&plane).await;
     prices_and_spend(&plane).await;
     plane.good("GET /api/v1/audit", &["?limit=2&category=identity"], None).await;
@@ -286,7 +287,7 @@ async fn sessions(plane: &Plane) {
 
 async fn tenants_and_users(plane: &Plane) {
     let asked = json!({"name": "search", "models_allowed": ["demo/*"], "spend_cap_micro_usd": 5, "spend_window": "daily",
-        "cap_mode": "soft", "rate_limit_rpm": 60, "rate_limit_tpm": 1000, "max_parallel": 2});
+        "cap_mode": "soft", "rate_limit_rpm": 60, "rate_limit_tpm": 1000, "max_parallel": 2, "time_zone": "Europe/Berlin"});
     let tenant = plane.good("POST /api/tenants", &[], Some(asked.clone())).await;
     plane.bad("POST /api/tenants", &[], Some(asked), 409, "conflict").await;
     plane.bad("POST /api/tenants", &[], Some(json!({"name": "x", "cap": 1})), 400, "invalid_request").await;
@@ -339,6 +340,47 @@ async fn provider_keys(plane: &Plane) {
     plane.nulls("PATCH /api/keys/{id}", id(&key)).await;
     plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
     plane.bad("GET /api/keys/{id}", &[id(&key)], None, 404, "not_found").await;
+}
+
+async fn budgets(plane: &Plane) {
+    let (route, asked) = (
+        "POST /api/budgets",
+        json!({"name": "all", "cap_micro_usd": 5, "window": "monthly", "cap_mode": "soft"}),
+    );
+    let again = [("idempotency-key", "one budget")];
+    let (_, budget) = plane.call_with("owner", route, &[], Some(asked.clone()), &again).await;
+    let (_, same) = plane.call_with("tenant_admin", route, &[], Some(asked.clone()), &again).await;
+    assert_eq!(same["error"]["code"], "conflict", "another's key is another request");
+    let (_, same) = plane.call_with("owner", route, &[], Some(asked), &again).await;
+    assert_eq!(budget, same);
+    let unlimited = json!({"name": "free", "cap_micro_usd": null, "window": "total"});
+    plane.good(route, &[], Some(unlimited)).await;
+    for bad in [
+        json!({"name": "x", "cap_micro_usd": 1}),
+        json!({"name": "x", "window": "daily"}),
+        json!({"name": "x", "cap_micro_usd": -1, "window": "daily"}),
+        json!({"name": "x", "cap_micro_usd": 1, "window": "yearly"}),
+        json!({"name": "x", "cap_micro_usd": 1, "window": "daily", "spend_cap_micro_usd": 1}),
+        json!({"name": " ", "cap_micro_usd": 1, "window": "daily"}),
+    ] {
+        plane.bad(route, &[], Some(bad), 400, "invalid_request").await;
+    }
+    plane.good("GET /api/budgets", &["?limit=1"], None).await;
+    plane.bad("GET /api/budgets", &["?cursor=!"], None, 400, "invalid_request").await;
+    plane.good("GET /api/budgets/{id}", &[id(&budget)], None).await;
+    let joined = json!({"name": "member", "budgets": [id(&budget)]});
+    let key = plane.good("POST /api/virtual-keys", &[], Some(joined)).await;
+    plane.bad("DELETE /api/budgets/{id}", &[id(&budget)], None, 409, "conflict").await;
+    plane.good("PATCH /api/virtual-keys/{id}", &[id(&key)], Some(json!({"budgets": null}))).await;
+    plane
+        .good("PATCH /api/budgets/{id}", &[id(&budget)], Some(json!({"name": "every", "window": "daily"})))
+        .await;
+    plane
+        .bad("PATCH /api/budgets/{id}", &[id(&budget)], Some(json!({"name": "free"})), 409, "conflict")
+        .await;
+    plane.nulls("PATCH /api/budgets/{id}", id(&budget)).await;
+    plane.good("DELETE /api/budgets/{id}", &[id(&budget)], None).await;
+    plane.bad("GET /api/budgets/{id}", &[id(&budget)], None, 404, "not_found").await;
 }
 
 async fn virtual_keys_and_aliases(plane: &Plane) {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    audit_entry, audit_head, change_log, house_secret, idempotency_key, instance, lease, model_alias, price,
-    provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key,
+    audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance, lease, model_alias,
+    price, provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key,
     virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
@@ -88,6 +88,7 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<virtual_key::Entity>(&store, a_virtual_key()).await,
         keeps::<virtual_key_secret::Entity>(&store, a_virtual_key_secret()).await,
         keeps::<provider_key::Entity>(&store, a_provider_key()).await,
+        keeps::<budget::Entity>(&store, a_budget()).await,
         keeps::<model_alias::Entity>(&store, a_model_alias()).await,
         keeps::<house_secret::Entity>(&store, a_house_secret()).await,
         keeps::<price::Entity>(&store, a_price()).await,
@@ -256,6 +257,7 @@ fn a_tenant() -> tenant::Model {
         rate_limit_rpm: Some(i32::MAX),
         rate_limit_tpm: Some(2),
         max_parallel: Some(3),
+        time_zone: "Europe/Berlin".into(),
         created_at: 1_795_219_200_000,
         updated_at: 5,
         deleted_at: Some(6),
@@ -290,11 +292,26 @@ fn a_virtual_key() -> virtual_key::Model {
         max_parallel: Some(3),
         fallback_models: "[]".into(),
         tags: "{}".into(),
+        budgets: "[\"bud_1\"]".into(),
         expires_at: Some(4),
         created_at: 5,
         updated_at: 6,
         revoked_at: Some(7),
         deleted_at: Some(8),
+    }
+}
+
+fn a_budget() -> budget::Model {
+    budget::Model {
+        id: "bud_1".into(),
+        tenant_id: "tnt_1".into(),
+        name: "marketing".into(),
+        cap_nano_usd: Some(i64::MAX),
+        window: "monthly".into(),
+        cap_mode: "soft".into(),
+        created_at: 1,
+        updated_at: 2,
+        deleted_at: Some(3),
     }
 }
 

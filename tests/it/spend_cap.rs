@@ -10,7 +10,7 @@ use crate::support::{
 /// One micro-USD a token, in and out: what is spent can be read off the tokens.
 const MODEL: &str = "openai/penny";
 
-async fn house(upstream: &Upstream) -> Gateway {
+pub async fn house(upstream: &Upstream) -> Gateway {
     let gateway = Setup::new().await.allow(upstream).at("2026-11-21T12:00:00Z").start().await;
     gateway.provider_key("openai", upstream).await;
     penny(&gateway, json!({})).await;
@@ -25,7 +25,7 @@ async fn penny(gateway: &Gateway, more: Value) {
     gateway.price(price).await;
 }
 
-fn penny_chat(more: Value) -> Value {
+pub fn penny_chat(more: Value) -> Value {
     let mut body = json!({ "model": MODEL });
     for (name, value) in more.as_object().expect("members") {
         body[name] = value.clone();
@@ -35,7 +35,7 @@ fn penny_chat(more: Value) -> Value {
 
 /// The most a request of these members can cost in micro-USD, by the contract: a token for each byte that is sent, 16 a
 /// message, and the output limit.
-fn worst(more: &Value, output: u64) -> u64 {
+pub fn worst(more: &Value, output: u64) -> u64 {
     let mut sent = penny_chat(more.clone());
     sent["model"] = json!("penny");
     if more["stream"] == json!(true) {

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod audit;
+mod budgets;
 mod prices;
 mod provider_keys;
 mod session;
@@ -18,10 +19,10 @@ use axum::{
 use super::{auth::Access, openapi::Described};
 use crate::{
     control::{
-        AliasChange, AliasView, AuditView, Control, ExplainView, NewAlias, NewPrices, NewProviderKey,
-        NewTenant, NewUser, NewVirtualKey, PricesView, ProviderKeyChange, ProviderKeyView, RotateKey,
-        Session, SpendReport, TenantChange, TenantView, UsageView, UserChange, UserView, VirtualKeyChange,
-        VirtualKeyView,
+        AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, NewAlias,
+        NewBudget, NewPrices, NewProviderKey, NewTenant, NewUser, NewVirtualKey, PricesView,
+        ProviderKeyChange, ProviderKeyView, RotateKey, Session, SpendReport, TenantChange, TenantView,
+        UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
     },
     domain::Permission,
 };
@@ -90,6 +91,12 @@ pub(super) fn table() -> Vec<Route> {
         route(M::DELETE, "/api/virtual-keys/{id}", keys, delete(virtual_keys::remove), says("Revoke and hide a virtual key").answers_other(204, "")),
         route(M::POST, "/api/virtual-keys/{id}/rotate", keys, post(virtual_keys::rotate), says("Give a virtual key a new secret").may_take::<RotateKey>().answers::<MadeVirtualKey>(200)),
         route(M::POST, "/api/virtual-keys/{id}/revoke", keys, post(virtual_keys::revoke), says("Revoke a virtual key").answers::<VirtualKeyView>(200)),
+
+        route(M::GET, "/api/budgets", keys, get(budgets::list), says("Budgets").query(TENANT_PAGE).answers_page::<BudgetView>()),
+        route(M::POST, "/api/budgets", keys, post(budgets::create), says("Make a budget").takes::<NewBudget>().idempotent().answers::<BudgetView>(201)),
+        route(M::GET, "/api/budgets/{id}", keys, get(budgets::one), says("One budget").answers::<BudgetView>(200)),
+        route(M::PATCH, "/api/budgets/{id}", keys, patch(budgets::change), says("Change a budget").takes::<BudgetChange>().answers::<BudgetView>(200)),
+        route(M::DELETE, "/api/budgets/{id}", keys, delete(budgets::remove), says("Delete a budget that no key has joined").answers_other(204, "")),
 
         route(M::GET, "/api/aliases", keys, get(aliases::list), says("Model aliases").query(TENANT_PAGE).answers_page::<AliasView>()),
         route(M::POST, "/api/aliases", keys, post(aliases::create), says("Make a model alias").takes::<NewAlias>().idempotent().answers::<AliasView>(201)),
