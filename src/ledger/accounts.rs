@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Scopes of one request that need no memory from the heap.
-pub(super) const FEW: usize = 3;
+pub(super) const FEW: usize = 4;
 
 /// How many periods of one window are remembered beside those in use. The present and the one before are enough for a
 /// clock that is right; the others are for one that is put back and forth.

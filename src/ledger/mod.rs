@@ -23,6 +23,8 @@ pub mod journal;
 mod place;
 mod recovery;
 mod reserve;
+#[cfg(test)]
+mod tests;
 
 pub use accounts::{Accounts, Standing};
 pub use bank::Bank;

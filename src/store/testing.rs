@@ -58,7 +58,7 @@ pub(crate) async fn store() -> TestStore {
 }
 
 /// A new store on SQLite, for what is about SQLite.
-pub(super) async fn sqlite() -> TestStore {
+pub(crate) async fn sqlite() -> TestStore {
     let dir = tempfile::tempdir().expect("a directory");
     let url = sqlite_url(&dir.path().join("keystile.db"));
     TestStore { store: Store::open(&url).await.expect("a store"), url, dir }
