@@ -4,6 +4,7 @@ mod allow_list;
 mod architecture;
 mod chat;
 mod cli;
+mod cli_secrets;
 mod connections;
 mod corpus;
 mod database_gone;
