@@ -28,8 +28,13 @@ use crate::{
     wire::ErrorObject,
 };
 
-/// A comment that both official SDKs ignore.
-const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the provider\n\n");
+/// What fills a silence: a comment, which every reader ignores. It has no blank line of its own. Behind an `id:` of the
+/// provider's, OpenAI's Python SDK takes a blank line for an event, whose empty data it cannot read; a comment without
+/// one is the beginning of the next event's lines.
+const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the provider\n");
+/// The same behind a frame that ends in CR, where it is not known whether that CR's LF has yet to come: it ends this
+/// line then.
+const HEARTBEAT_CR: Bytes = Bytes::from_static(b": keystile is waiting for the provider\r");
 /// How long the provider may take to end its body after `[DONE]`; then the connection is not used again.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -114,6 +119,8 @@ pub struct Relay {
     /// When the last event came that was more than a comment.
     progressed: Instant,
     said: Instant,
+    /// The last byte that went to the client is a CR.
+    said_cr: bool,
     gather: Gather,
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -138,6 +145,7 @@ impl Relay {
             heard: now,
             progressed: now,
             said: now,
+            said_cr: false,
             gather: Gather::Release,
             timer: Box::pin(tokio::time::sleep_until(first_alarm)),
             cut: Box::pin(house.cut.clone().cancelled_owned()),
@@ -156,6 +164,7 @@ impl Relay {
                 && let Some(bytes) = self.queue.pop_front()
             {
                 self.said = Instant::now();
+                self.said_cr = bytes.last() == Some(&b'\r');
                 return Poll::Ready(Some(bytes));
             }
             if self.meter.is_none() {
@@ -269,7 +278,8 @@ impl Relay {
             return;
         }
         if now >= self.said + self.heartbeat_after {
-            self.queue.push_back(HEARTBEAT);
+            // Only whole frames have gone out, so that no event is cut in two.
+            self.queue.push_back(if self.said_cr { HEARTBEAT_CR } else { HEARTBEAT });
             self.said = now;
         }
         let next = self
