@@ -124,7 +124,7 @@ impl App {
         let limiters = Arc::new(Limiters::new(Ticks::system()));
         let notify = Notify::new({
             let changes = Arc::clone(&changes);
-            move |tenant| changes.publish(tenant)
+            move |tenant, seq| changes.publish_own(tenant, seq)
         });
         let recorder = Recorder::start(store.clone(), config.limits.record_queue, &tracker);
         let control = foundation.control(&config, egress.clone(), Some(Arc::clone(&accounts)), notify)?;
