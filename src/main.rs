@@ -2,6 +2,12 @@
 
 use std::{io::Write, process::ExitCode};
 
+/// A password's check takes 19 MiB for a moment, and streams come and go by the thousand: jemalloc gives their memory
+/// back to the system, where glibc keeps it for good.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match keystile::cli::run() {
         Ok(code) => code,

@@ -113,7 +113,7 @@ impl App {
         let limiters = Arc::new(Limiters::new(Ticks::system()));
         let notify = Notify::new({
             let changes = Arc::clone(&changes);
-            move |tenant| changes.publish(tenant)
+            move |tenant, seq| changes.publish_own(tenant, seq)
         });
         let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;

@@ -94,12 +94,13 @@ impl Act<'_> {
     /// Writes the audit entry and the notices, commits, and tells this process.
     pub(super) async fn commit(mut self, event: AuditEvent) -> Result<(), ControlError> {
         self.record(event).await?;
+        let mut told = Vec::with_capacity(self.changes.len());
         for (tenant, subject) in &self.changes {
-            change_log::append(&self.tx, *tenant, subject, self.at).await?;
+            told.push((*tenant, change_log::append(&self.tx, *tenant, subject, self.at).await?));
         }
         self.tx.commit().await.map_err(crate::store::StoreError::from)?;
-        for (tenant, _) in self.changes {
-            self.control.notify.tell(tenant);
+        for (tenant, seq) in told {
+            self.control.notify.tell(tenant, seq);
         }
         Ok(())
     }

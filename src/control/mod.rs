@@ -63,21 +63,22 @@ pub const DEFAULT_TENANT: &str = "default";
 
 /// Who is told, in this process and at once, that a tenant's or everybody's settings have changed.
 #[derive(Clone)]
-pub struct Notify(Arc<dyn Fn(Option<TenantId>) + Send + Sync>);
+pub struct Notify(Arc<dyn Fn(Option<TenantId>, i64) + Send + Sync>);
 
 impl Notify {
-    /// Calls `tell` after each commit; it must not block.
-    pub fn new(tell: impl Fn(Option<TenantId>) + Send + Sync + 'static) -> Self {
+    /// Calls `tell` after each commit with whose settings changed and the number of the notice in `change_log`; it must
+    /// not block.
+    pub fn new(tell: impl Fn(Option<TenantId>, i64) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
 
     /// For processes in which nobody caches anything.
     pub fn nobody() -> Self {
-        Self::new(|_| {})
+        Self::new(|_, _| {})
     }
 
-    fn tell(&self, tenant: Option<TenantId>) {
-        (self.0)(tenant);
+    fn tell(&self, tenant: Option<TenantId>, seq: i64) {
+        (self.0)(tenant, seq);
     }
 }
 

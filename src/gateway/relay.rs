@@ -28,8 +28,13 @@ use crate::{
     wire::ErrorObject,
 };
 
-/// A comment that both official SDKs ignore.
-const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the provider\n\n");
+/// What fills a silence: a comment, which every reader ignores. It has no blank line of its own. Behind an `id:` of the
+/// provider's, OpenAI's Python SDK takes a blank line for an event, whose empty data it cannot read; a comment without
+/// one is the beginning of the next event's lines.
+const HEARTBEAT: Bytes = Bytes::from_static(b": keystile is waiting for the provider\n");
+/// The same behind a frame that ends in CR, where it is not known whether that CR's LF has yet to come: it ends this
+/// line then.
+const HEARTBEAT_CR: Bytes = Bytes::from_static(b": keystile is waiting for the provider\r");
 /// How long the provider may take to end its body after `[DONE]`; then the connection is not used again.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -117,6 +122,8 @@ pub struct Relay {
     /// When the last event came that was more than a comment.
     progressed: Instant,
     said: Instant,
+    /// The last byte that went to the client is a CR.
+    said_cr: bool,
     gather: Gather,
     /// Ends when the record survives a loss of power; what is left to say waits for it.
     unsafe_yet: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -145,6 +152,7 @@ impl Relay {
             heard: now,
             progressed: now,
             said: now,
+            said_cr: false,
             gather: Gather::Release,
             unsafe_yet: None,
             noted: now,
@@ -169,6 +177,7 @@ impl Relay {
                 && let Some(bytes) = self.queue.pop_front()
             {
                 self.said = Instant::now();
+                self.said_cr = bytes.last() == Some(&b'\r');
                 return Poll::Ready(Some(bytes));
             }
             if self.meter.is_none() {
@@ -293,7 +302,8 @@ impl Relay {
             return;
         }
         if now >= self.said + self.heartbeat_after {
-            self.queue.push_back(HEARTBEAT);
+            // Only whole frames have gone out, so that no event is cut in two.
+            self.queue.push_back(if self.said_cr { HEARTBEAT_CR } else { HEARTBEAT });
             self.said = now;
         }
         let next = self

@@ -206,9 +206,9 @@ pub(super) async fn reserve(ledger: &Ledger, request: Request<'_>) -> Result<Res
 fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserved, NotYet> {
     let Request { principal, journey, candidate, price, body, at } = request;
     let sizes = sizes(journey, body.bytes);
-    // Of the whole body: where no figures come, an inline image must not have cost nothing.
-    let whole_body = ledger::estimated_tokens(body.bytes);
-    let input_estimate = whole_body.min(ledger::input_bound(&sizes, price));
+    // Inline data is part of the text: where no figures come, an image must not have cost nothing.
+    let text = ledger::estimated_tokens(journey.view.text_bytes);
+    let input_estimate = text.min(ledger::input_bound(&sizes, price));
     let choices = sizes.choices.max(1);
     let client_limit = client_limit(journey);
     let Some(price) = price else {

@@ -24,13 +24,14 @@ pub struct Change {
     pub tenant: Option<TenantId>,
 }
 
-/// Tells running gateways that `subject` (`virtual_key`, `provider_key`, `alias`, `tenant`, `price`) has changed.
+/// Tells running gateways that `subject` (`virtual_key`, `provider_key`, `alias`, `tenant`, `price`) has changed. Answers
+/// the number of the notice.
 pub async fn append(
     tx: &Tx,
     tenant: Option<TenantId>,
     subject: &'static str,
     at: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     if tx.get_database_backend() == DbBackend::Postgres {
         // Postgres hands out numbers before it commits: without the lock a poller could pass 8 while 7 is still
         // under way, and never see 7.
@@ -42,8 +43,7 @@ pub async fn append(
         subject: Set(subject.into()),
         at: Set(at.millis()),
     };
-    change_log::Entity::insert(row).exec_without_returning(tx).await?;
-    Ok(())
+    Ok(change_log::Entity::insert(row).exec(tx).await?.last_insert_id)
 }
 
 impl Store {

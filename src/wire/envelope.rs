@@ -86,6 +86,13 @@ pub enum EnvelopeError {
     MissingModel,
 }
 
+impl EnvelopeError {
+    /// A name that is taken for `plain`.
+    pub(super) fn misspelt(name: &str, plain: &'static str) -> Self {
+        Self::Misspelt { name: shown(name), plain }
+    }
+}
+
 /// One change to a body.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Edit {
@@ -168,7 +175,7 @@ impl Envelope {
                 return Err(EnvelopeError::Forbidden { name });
             }
             if let Some(plain) = taken_for {
-                return Err(EnvelopeError::Misspelt { name: shown(name), plain });
+                return Err(EnvelopeError::misspelt(name, plain));
             }
         }
         Ok(envelope)

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::walks::Word;
+use super::{names::is_folded, walks::Word};
 
 /// Bytes of the picture inside an `image_url`, the text of a data URL or an object with one, as they stand in the body.
 ///
@@ -33,7 +33,8 @@ const fn length(text: &str) -> u64 {
     text.len() as u64
 }
 
-/// The JSON text of an object's member. None if the name is repeated: which of them a provider reads is not known.
+/// The JSON text of an object's member. None if the name is repeated, in whatever letters: which of them a provider
+/// reads is not known.
 fn member<'a>(raw: &'a str, name: &str) -> Option<&'a str> {
     struct Only<'n>(&'n str);
     impl<'de> Visitor<'de> for Only<'_> {
@@ -42,12 +43,13 @@ fn member<'a>(raw: &'a str, name: &str) -> Option<&'a str> {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut found, mut times) = (None, 0);
+            let (mut found, mut times) = (None, 0_u32);
             while let Some(Word(name)) = map.next_key()? {
                 if name == self.0 {
                     found = Some(map.next_value::<&'de RawValue>()?.get());
                     times += 1;
                 } else {
+                    times += u32::from(is_folded(&name, self.0));
                     map.next_value::<IgnoredAny>()?;
                 }
             }

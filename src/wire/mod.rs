@@ -2,14 +2,16 @@
 //!
 //! A request is an [`Envelope`]: its members stay the client's own bytes, [`read_request`] reads the few that policy
 //! needs, [`Edit`]s change the few that must change. An answer's stream is cut into frames on raw bytes by [`Framer`]
-//! and decoded on the side by [`EventReader`]. Nothing here builds a tree of a body, recurses on one, or shows one in
-//! `Debug`.
+//! and decoded on the side by [`EventReader`]. Nothing here builds a tree of a body, goes deeper into one than its
+//! bound on nesting, or shows one in `Debug`.
 
 pub mod envelope;
 pub mod error;
 mod inline;
 mod names;
 pub mod request;
+#[cfg(test)]
+mod request_tests;
 mod scan;
 pub mod sse;
 pub mod usage;

@@ -1,4 +1,4 @@
-//! The top-level names that route, price or authenticate a request, in one table.
+//! The top-level names that route, price or authenticate a request, in one table, and what is taken for a name.
 //!
 //! Decoders differ in what a name is: Go's `encoding/json` takes `Model` for `model` and lets the last one win, so a
 //! body could name one model to the gateway and another to its provider. Such names are therefore known here, and
@@ -69,6 +69,8 @@ known! {
     Audio = "audio",
     Tools = "tools",
     Functions = "functions",
+    ResponseFormat = "response_format",
+    Suffix = "suffix",
     WebSearchOptions = "web_search_options",
     SearchParameters = "search_parameters",
     McpServers = "mcp_servers",
@@ -78,12 +80,27 @@ known! {
 
 /// The name in the tables that `name` is not, but that a decoder which ignores case takes it for.
 pub(super) fn misspelt(name: &str) -> Option<&'static str> {
+    let known = Known::ALL.iter().map(|member| member.name());
+    folds_to_one(name, known.chain(FORBIDDEN))
+}
+
+/// The same for names further in: the one of `known`, lower-case ASCII all of them, that `name` is not, but that a
+/// decoder which ignores case takes it for.
+pub(super) fn folds_to(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    folds_to_one(name, known.iter().copied())
+}
+
+fn folds_to_one(name: &str, mut known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     // All names in the tables are lower-case ASCII: whatever else is, is one of them or none.
     if name.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
         return None;
     }
-    let known = Known::ALL.iter().map(|member| member.name());
-    known.chain(FORBIDDEN).find(|plain| name.chars().map(fold).eq(plain.chars()))
+    known.find(|plain| is_folded(name, plain))
+}
+
+/// Whether a decoder that ignores case takes `name` for `plain`.
+pub(super) fn is_folded(name: &str, plain: &str) -> bool {
+    name.chars().map(fold).eq(plain.chars())
 }
 
 /// Simple case folding, as far as it leads to ASCII: two letters beyond ASCII do.

@@ -7,7 +7,47 @@ use std::{borrow::Cow, fmt};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::inline::{file_bytes, image_bytes};
+use super::{
+    inline::{file_bytes, image_bytes},
+    names::folds_to,
+};
+
+/// Names inside a request that decide what it costs. What only some decoders take for one of them is refused, since
+/// the provider would see what was not counted here.
+const IN_MESSAGE: [&str; 2] = ["content", "audio"];
+const IN_PART: [&str; 14] = [
+    "type",
+    "image_url",
+    "image",
+    "input_image",
+    "input_audio",
+    "audio",
+    "audio_url",
+    "file",
+    "input_file",
+    "document",
+    "document_url",
+    "video_url",
+    "video",
+    "input_video",
+];
+const IN_TOOL: [&str; 1] = ["type"];
+
+/// Bytes that stand for one token where a token is given as its number.
+const BYTES_OF_A_TOKEN: u64 = 4;
+
+/// The first name in a value that is one of its own names in other letters.
+#[derive(Default)]
+pub(super) struct Misspelt(pub(super) Option<(String, &'static str)>);
+
+impl Misspelt {
+    /// Looks at a name that was not one of `known`.
+    fn check(&mut self, name: &str, known: &[&'static str]) {
+        if let Some(plain) = folds_to(name, known) {
+            self.0.get_or_insert_with(|| (name.to_owned(), plain));
+        }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Counts {
@@ -18,6 +58,15 @@ pub(super) struct Counts {
     pub(super) videos: u64,
     /// Bytes of inline data of what is counted in `images` and `files`.
     pub(super) inline_bytes: u64,
+    /// Bytes of what is said: of every string that is no mere label. Inline data counts as it stands.
+    pub(super) text_bytes: u64,
+    pub(super) misspelt: Misspelt,
+}
+
+impl Counts {
+    fn said(&mut self, bytes: u64) {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
+    }
 }
 
 /// Skips the rest of a sequence.
@@ -38,12 +87,9 @@ macro_rules! seed {
     };
 }
 
-/// Members that are scalars are of no interest.
+/// Scalars other than strings are of no interest.
 macro_rules! no_scalars {
     ($default:expr) => {
-        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-            Ok($default)
-        }
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
             Ok($default)
         }
@@ -104,8 +150,13 @@ impl<'de> Visitor<'de> for Message<'_> {
                 "content" => map.next_value_seed(Content(self.0))?,
                 // An earlier answer in audio is heard again.
                 "audio" => self.0.audio += u64::from(map.next_value::<Option<IgnoredAny>>()?.is_some()),
-                _ => {
+                "role" | "tool_call_id" => {
                     map.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    self.0.misspelt.check(&name, &IN_MESSAGE);
+                    let said = map.next_value_seed(Text::Values)?;
+                    self.0.said(said);
                 }
             }
         }
@@ -126,6 +177,10 @@ impl<'de> DeserializeSeed<'de> for Content<'_> {
 impl<'de> Visitor<'de> for Content<'_> {
     type Value = ();
     no_scalars!(());
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.said(text.len() as u64);
+        Ok(())
+    }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element_seed(Part(self.0))?.is_some() {}
         Ok(())
@@ -148,8 +203,14 @@ impl<'de> DeserializeSeed<'de> for Part<'_> {
 impl<'de> Visitor<'de> for Part<'_> {
     type Value = ();
     no_scalars!(());
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.said(text.len() as u64);
+        Ok(())
+    }
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        drain(seq)
+        let said = Text::Values.visit_seq(seq)?;
+        self.0.said(said);
+        Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let (mut image, mut audio, mut file, mut video) = (false, false, false, false);
@@ -170,15 +231,25 @@ impl<'de> Visitor<'de> for Part<'_> {
             }
             // Only a member that makes the part count as an image or a file may hold data that counts no other way.
             mark(&name);
-            let inline = match name.as_ref() {
-                "image_url" => image_bytes(map.next_value::<&RawValue>()?.get()),
-                "file" => file_bytes(map.next_value::<&RawValue>()?.get()),
+            let (raw, inline) = match name.as_ref() {
+                "image_url" => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    (raw, image_bytes(raw))
+                }
+                "file" => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    (raw, file_bytes(raw))
+                }
                 _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    0
+                    self.0.misspelt.check(&name, &IN_PART);
+                    let said = map.next_value_seed(Text::Values)?;
+                    self.0.said(said);
+                    continue;
                 }
             };
             self.0.inline_bytes = self.0.inline_bytes.saturating_add(inline);
+            // An address is short; data that was measured is not read once more.
+            self.0.said(if inline > 0 { inline } else { text_bytes(raw, Text::Values) });
         }
         self.0.images += u64::from(image);
         self.0.audio += u64::from(audio);
@@ -193,6 +264,9 @@ impl<'de> Visitor<'de> for Part<'_> {
 pub(super) struct ToolFacts {
     pub(super) any: bool,
     pub(super) priced_apart: bool,
+    /// Bytes of names and strings.
+    pub(super) text_bytes: u64,
+    pub(super) misspelt: Misspelt,
 }
 
 pub(super) struct Tools;
@@ -205,97 +279,188 @@ impl<'de> Visitor<'de> for Tools {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ToolFacts, A::Error> {
         let mut facts = ToolFacts::default();
-        while let Some(runs_here) = seq.next_element_seed(Tool)? {
+        while seq.next_element_seed(Tool(&mut facts))?.is_some() {
             facts.any = true;
-            facts.priced_apart |= !runs_here;
         }
         Ok(facts)
     }
 }
 
-/// Whether a tool is the client's own to run; a provider's own may cost by the call.
-struct Tool;
-seed!(Tool<> -> bool, deserialize_map);
+/// One tool: the client's own to run, or a provider's, which may cost by the call.
+struct Tool<'f>(&'f mut ToolFacts);
 
-impl<'de> Visitor<'de> for Tool {
-    type Value = bool;
+impl<'de> DeserializeSeed<'de> for Tool<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tool<'_> {
+    type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut own = true;
         while let Some(Word(name)) = map.next_key()? {
-            if name == "type" {
+            let said = if name == "type" {
                 let kind = map.next_value_seed(MaybeWord)?;
-                own &= kind.is_some_and(|Word(kind)| kind == "function" || kind == "custom");
+                own &= kind.as_ref().is_some_and(|Word(kind)| kind == "function" || kind == "custom");
+                kind.map_or(0, |Word(kind)| kind.len() as u64)
             } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+                self.0.misspelt.check(&name, &IN_TOOL);
+                map.next_value_seed(Text::NamesAndValues)?
+            };
+            self.0.text_bytes = self.0.text_bytes.saturating_add(name.len() as u64).saturating_add(said);
         }
-        Ok(own)
+        self.0.priced_apart |= !own;
+        Ok(())
     }
 }
 
-/// Whether an embedding's input holds anything but text and tokens.
+/// What an embedding's input holds.
+#[derive(Default)]
+pub(super) struct InputFacts {
+    /// Anything but text and tokens.
+    pub(super) other: bool,
+    /// Bytes of text, and four for every token.
+    pub(super) text_bytes: u64,
+}
+
+/// An embedding's input.
 pub(super) struct Input;
-seed!(Input<> -> bool, deserialize_any);
+seed!(Input<> -> InputFacts, deserialize_any);
 
 impl<'de> Visitor<'de> for Input {
-    type Value = bool;
-    no_scalars!(false);
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
-        let mut other = false;
-        while let Some(found) = seq.next_element_seed(Input)? {
-            other |= found;
-        }
-        Ok(other)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(true)
-    }
-}
-
-/// How many prompts a `prompt` holds: an array of texts or of token arrays is one each, an array of tokens is one.
-pub(super) struct Prompts;
-seed!(Prompts<> -> u64, deserialize_any);
-
-impl<'de> Visitor<'de> for Prompts {
-    type Value = u64;
+    type Value = InputFacts;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string or an array")
     }
-    fn visit_str<E>(self, _: &str) -> Result<u64, E> {
-        Ok(1)
+    fn visit_str<E>(self, text: &str) -> Result<InputFacts, E> {
+        Ok(InputFacts { other: false, text_bytes: text.len() as u64 })
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
-        let mut prompts = 0;
-        while let Some(found) = seq.next_element_seed(PromptItem)? {
-            prompts += found;
+    fn visit_u64<E>(self, _: u64) -> Result<InputFacts, E> {
+        Ok(InputFacts { other: false, text_bytes: BYTES_OF_A_TOKEN })
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<InputFacts, E> {
+        Ok(InputFacts::default())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<InputFacts, E> {
+        Ok(InputFacts::default())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<InputFacts, E> {
+        Ok(InputFacts::default())
+    }
+    fn visit_unit<E>(self) -> Result<InputFacts, E> {
+        Ok(InputFacts::default())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<InputFacts, A::Error> {
+        let mut facts = InputFacts::default();
+        while let Some(found) = seq.next_element_seed(Input)? {
+            facts.other |= found.other;
+            facts.text_bytes = facts.text_bytes.saturating_add(found.text_bytes);
         }
-        Ok(prompts.max(1))
+        Ok(facts)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<InputFacts, A::Error> {
+        Ok(InputFacts { other: true, text_bytes: Text::Values.visit_map(map)? })
     }
 }
 
-/// 1 for an entry that is a prompt of its own, 0 for a token.
+/// What a `prompt` holds: an array of texts or of token arrays is one prompt each, an array of tokens is one.
+#[derive(Default)]
+pub(super) struct PromptFacts {
+    pub(super) prompts: u64,
+    /// Bytes of text, and four for every token.
+    pub(super) text_bytes: u64,
+}
+
+pub(super) struct Prompts;
+seed!(Prompts<> -> PromptFacts, deserialize_any);
+
+impl<'de> Visitor<'de> for Prompts {
+    type Value = PromptFacts;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array")
+    }
+    fn visit_str<E>(self, text: &str) -> Result<PromptFacts, E> {
+        Ok(PromptFacts { prompts: 1, text_bytes: text.len() as u64 })
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<PromptFacts, A::Error> {
+        let mut facts = PromptFacts::default();
+        while let Some(found) = seq.next_element_seed(PromptItem)? {
+            facts.prompts += found.prompts;
+            facts.text_bytes = facts.text_bytes.saturating_add(found.text_bytes);
+        }
+        facts.prompts = facts.prompts.max(1);
+        Ok(facts)
+    }
+}
+
+/// An entry that is a prompt of its own, or a token.
 struct PromptItem;
-seed!(PromptItem<> -> u64, deserialize_any);
+seed!(PromptItem<> -> PromptFacts, deserialize_any);
 
 impl<'de> Visitor<'de> for PromptItem {
-    type Value = u64;
+    type Value = PromptFacts;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string, a token or an array of tokens")
     }
-    fn visit_str<E>(self, _: &str) -> Result<u64, E> {
-        Ok(1)
+    fn visit_str<E>(self, text: &str) -> Result<PromptFacts, E> {
+        Ok(PromptFacts { prompts: 1, text_bytes: text.len() as u64 })
     }
-    fn visit_u64<E>(self, _: u64) -> Result<u64, E> {
-        Ok(0)
+    fn visit_u64<E>(self, _: u64) -> Result<PromptFacts, E> {
+        Ok(PromptFacts { prompts: 0, text_bytes: BYTES_OF_A_TOKEN })
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<u64, A::Error> {
-        drain(seq)?;
-        Ok(1)
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<PromptFacts, A::Error> {
+        Ok(PromptFacts { prompts: 1, text_bytes: Input.visit_seq(seq)?.text_bytes })
     }
+}
+
+/// How many bytes of text a value holds, in UTF-8 and without escapes.
+#[derive(Clone, Copy)]
+pub(super) enum Text {
+    /// Of its strings, but for `type` and `id`, which are labels.
+    Values,
+    /// Of its strings and the names of its members, as schemas are shown to a model with their names.
+    NamesAndValues,
+}
+seed!(Text<> -> u64, deserialize_any);
+
+impl<'de> Visitor<'de> for Text {
+    type Value = u64;
+    no_scalars!(0);
+    fn visit_str<E>(self, text: &str) -> Result<u64, E> {
+        Ok(text.len() as u64)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
+        let mut bytes = 0_u64;
+        while let Some(found) = seq.next_element_seed(self)? {
+            bytes = bytes.saturating_add(found);
+        }
+        Ok(bytes)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut bytes = 0_u64;
+        while let Some(Word(name)) = map.next_key()? {
+            let found = match self {
+                Self::Values if matches!(name.as_ref(), "type" | "id") => {
+                    map.next_value::<IgnoredAny>()?;
+                    0
+                }
+                Self::Values => map.next_value_seed(self)?,
+                Self::NamesAndValues => map.next_value_seed(self)?.saturating_add(name.len() as u64),
+            };
+            bytes = bytes.saturating_add(found);
+        }
+        Ok(bytes)
+    }
+}
+
+/// The same of JSON text. What is no JSON has none.
+pub(super) fn text_bytes(raw: &str, text: Text) -> u64 {
+    text.deserialize(&mut serde_json::Deserializer::from_str(raw)).unwrap_or(0)
 }
 
 /// A string, borrowed where it has no escapes.

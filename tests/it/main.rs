@@ -5,6 +5,7 @@ mod architecture;
 mod budgets;
 mod chat;
 mod cli;
+mod cli_secrets;
 mod connections;
 mod corpus;
 mod database_gone;

@@ -56,6 +56,22 @@ async fn a_deleted_key_is_refused_and_hidden_and_its_usage_stays() {
 }
 
 #[tokio::test]
+async fn a_change_made_here_makes_a_key_load_once_and_not_again_when_its_row_is_found() {
+    let (_upstream, gateway, key) = house().await;
+    let reads = || gateway.app.house.store.statements().reads;
+    let read_by_a_chat = async || {
+        let before = reads();
+        gateway.chat(&key, json!({})).await.expect(200);
+        reads() - before
+    };
+    gateway.changes_followed().await;
+    gateway.patch(&path(&key), json!({ "tags": { "a": "b" } })).await;
+    assert!(read_by_a_chat().await >= 2, "the key is loaded");
+    gateway.changes_followed().await;
+    assert!(read_by_a_chat().await <= 1, "at most the follower's own question");
+}
+
+#[tokio::test]
 async fn what_is_patched_holds_on_the_next_request() {
     let (_upstream, gateway, key) = house().await;
     let patch = |body: Value| {

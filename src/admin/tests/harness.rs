@@ -90,7 +90,7 @@ impl House {
             catalogue: Arc::new(Catalogue::bundled()),
             ledger: None,
             clock: clock.clone(),
-            notify: Notify::new(move |tenant| hears.lock().expect("not poisoned").push(tenant)),
+            notify: Notify::new(move |tenant, _| hears.lock().expect("not poisoned").push(tenant)),
             settings: Settings {
                 egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
                 retrievable_by_default: false,

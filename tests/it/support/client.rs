@@ -104,6 +104,24 @@ impl Stream {
         }
     }
 
+    /// The next line with its LF. Only for streams with plain line ends.
+    pub async fn line(&mut self) -> String {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(at + 1);
+                return String::from_utf8(line.to_vec()).expect("UTF-8");
+            }
+            let chunk = soon("the next line", self.response.chunk()).await.expect("a stream");
+            self.buffer.extend_from_slice(&chunk.expect("a line"));
+        }
+    }
+
+    /// The next bytes, as they came.
+    pub async fn piece(&mut self) -> String {
+        let chunk = soon("the next bytes", self.response.chunk()).await.expect("a stream");
+        String::from_utf8(chunk.expect("some bytes").to_vec()).expect("UTF-8")
+    }
+
     /// Everything that is left.
     pub async fn rest(mut self) -> Bytes {
         while let Some(chunk) = soon("the next bytes", self.response.chunk()).await.expect("a stream") {

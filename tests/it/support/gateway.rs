@@ -238,8 +238,7 @@ impl Gateway {
         self.usage_of(1).await.remove(0)
     }
 
-    /// Waits until the follower of changes has seen what was changed so far: it makes everybody load their key again.
-    /// Nothing else may read meanwhile.
+    /// Waits until the follower of changes has seen what was changed so far. Nothing else may read meanwhile.
     pub async fn changes_followed(&self) {
         let reads = || self.app.house.store.statements().reads;
         let before = reads();
