@@ -2,6 +2,7 @@
 
 use crate::{
     control::ControlError,
+    redis::RedisUrlError,
     server::{ListenError, LockError},
     store::StoreError,
     vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
@@ -16,6 +17,9 @@ pub enum StartError {
     /// The database cannot be opened or read.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// The URL of Redis is none.
+    #[error(transparent)]
+    Redis(#[from] RedisUrlError),
     /// A master key is unusable.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),

@@ -30,7 +30,8 @@ use crate::{
     domain::{Clock, EgressPolicy},
     gateway::{Authenticator, Gateway, House},
     ledger::{Accounts, Recorder, SettledSpend, Sink},
-    limits::{Limiters, Ticks},
+    limits::{Counters, Limiters, Share, Shared, Ticks},
+    redis::Redis,
     server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
     store::{Store, StoreError, usage::write_usage},
     telemetry::{Metrics, Plane},
@@ -74,6 +75,8 @@ pub struct App {
     pub house: Arc<House>,
     /// What an administrator can do.
     pub control: Control,
+    /// For whoever knows how many instances live: each grants its part of a rate limit when they do not count together.
+    pub share: Share,
     data_plane: Shutdown,
     admin_plane: Shutdown,
     background: CancellationToken,
@@ -121,7 +124,9 @@ impl App {
             settled: row.settled,
         }));
         let egress = egress_policy(&config);
-        let limiters = Arc::new(Limiters::new(Ticks::system()));
+        let share = Share::default();
+        let counters = counters(&config, &tracker, &background, &mut facts)?;
+        let limiters = Arc::new(Limiters::counting(Ticks::system(), share.clone(), counters.clone()));
         let notify = Notify::new({
             let changes = Arc::clone(&changes);
             move |tenant| changes.publish(tenant)
@@ -149,6 +154,7 @@ impl App {
             catalogue,
             upstream: Upstream::new(client, vault, Arc::new(egress)),
             health: Health::default(),
+            counters,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             tasks: data_plane.tasks().clone(),
@@ -209,6 +215,7 @@ impl App {
             demo,
             house,
             control,
+            share,
             data_plane,
             admin_plane,
             background,
@@ -259,6 +266,19 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
 /// Which upstream addresses the operator allows.
 pub fn egress_policy(config: &Config) -> EgressPolicy {
     EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
+}
+
+/// Where rates are counted.
+fn counters(
+    config: &Config,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+    facts: &mut Vec<String>,
+) -> Result<Counters, StartError> {
+    let Some(url) = &config.redis_url else { return Ok(Counters::Local) };
+    let redis = Redis::at(&url.0)?;
+    facts.push("rate limits: counted in Redis, together with other instances".into());
+    Ok(Counters::Redis(Shared::start(redis, tracker, stop)))
 }
 
 async fn housekeeping(limiters: Arc<Limiters>, stop: CancellationToken) {

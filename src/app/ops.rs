@@ -12,7 +12,7 @@ use axum::{
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
-use crate::{gateway::House, telemetry::metrics};
+use crate::{gateway::House, limits::Counters, telemetry::metrics};
 
 /// Their routes.
 pub(super) fn router(house: Arc<House>) -> Router {
@@ -58,6 +58,11 @@ async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
     house.metrics.record_queue_depth.set(i64::try_from(house.recorder.pending()).unwrap_or(i64::MAX));
     catch_up(&house.metrics.records_written, house.recorder.written());
     catch_up(&house.metrics.records_failed, house.recorder.failures());
+    if let Counters::Redis(shared) = &house.counters {
+        catch_up(&house.metrics.redis_failures, shared.failures());
+        catch_up(&house.metrics.rate_corrections_dropped, shared.dropped());
+        house.metrics.redis_up.set(shared.is_up().into());
+    }
     house.metrics.reserved_nano_usd.set(house.accounts.reserved_total().nano());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], house.metrics.encode())
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub server: Server,
     /// `sqlite:…` or `postgres://…`; `None` means `keystile.db` in the data directory.
     pub database_url: Option<DatabaseUrl>,
+    /// `redis://…` or `rediss://…`, where several instances count rates together; may carry a password.
+    pub redis_url: Option<SecretText>,
     /// Master keys and key retrieval.
     pub vault: Vault,
     /// People and their sessions.
