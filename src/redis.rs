@@ -1,7 +1,7 @@
 //! The optional Redis: one connection for all, behind a circuit.
 //!
 //! Redis holds rate counters and nothing else: neither money nor who may do what depends on it. So every call is
-//! bounded by [`ANSWER_WITHIN`], and the first that fails takes the connection away from everybody: until the owned
+//! bounded, and the first that fails takes the connection away from everybody: until the owned
 //! [`Redis::keep`] has a new one that works, callers are told at once and do without.
 //!
 //! The connection is kept here and not by the crate's own manager: that one makes callers wait while it reconnects,
@@ -23,8 +23,6 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a call may take; a server beside the gateway answers in less than a millisecond.
-const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 /// How long connecting may take, TLS and login included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long until the next try to connect.
@@ -57,6 +55,8 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     client: Client,
     connection: ArcSwapOption<MultiplexedConnection>,
+    /// How long a call may take.
+    patience: Duration,
     lost: Notify,
     failures: AtomicU64,
 }
@@ -69,16 +69,17 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// The server at `url`; not connected before [`Redis::keep`] runs.
+    /// The server at `url`, which has `patience` for each answer; not connected before [`Redis::keep`] runs.
     ///
     /// # Errors
     /// When it is no URL of a Redis server.
-    pub fn at(url: &str) -> Result<Self, RedisUrlError> {
+    pub fn at(url: &str, patience: Duration) -> Result<Self, RedisUrlError> {
         // The crate's error may repeat the URL, and with it the password.
         let client = Client::open(url).map_err(|_| RedisUrlError)?;
         Ok(Self(Arc::new(Inner {
             client,
             connection: ArcSwapOption::empty(),
+            patience,
             lost: Notify::new(),
             failures: AtomicU64::new(0),
         })))
@@ -94,7 +95,7 @@ impl Redis {
         self.0.failures.load(Ordering::Relaxed)
     }
 
-    /// Runs `script`; never longer than [`ANSWER_WITHIN`].
+    /// Runs `script`; never longer than its patience.
     ///
     /// # Errors
     /// When there is no connection, or the call fails; the latter ends the connection.
@@ -113,7 +114,7 @@ impl Redis {
             call.arg(argument.as_ref());
         }
         let mut connection = MultiplexedConnection::clone(&used);
-        let answer = timeout(ANSWER_WITHIN, call.invoke_async(&mut connection)).await;
+        let answer = timeout(self.0.patience, call.invoke_async(&mut connection)).await;
         let reason = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Some(error),
@@ -181,19 +182,21 @@ impl Redis {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_millis(50);
+
     #[test]
     fn a_url_that_is_none_is_refused_without_repeating_it() {
         for url in ["", "canary", "http://:canary@host", "redis://:canary@host:port"] {
-            let error = Redis::at(url).expect_err(url);
+            let error = Redis::at(url, PATIENCE).expect_err(url);
             assert!(!format!("{error} {error:?}").contains("canary"));
         }
-        let redis = Redis::at("rediss://:canary@host:6380/1").expect("a URL");
+        let redis = Redis::at("rediss://:canary@host:6380/1", PATIENCE).expect("a URL");
         assert!(!format!("{redis:?}").contains("canary"));
     }
 
     #[tokio::test]
     async fn without_a_connection_callers_are_told_at_once() {
-        let redis = Redis::at("redis://127.0.0.1:1").expect("a URL");
+        let redis = Redis::at("redis://127.0.0.1:1", PATIENCE).expect("a URL");
         let none: [&str; 0] = [];
         let answer = redis.run::<()>(&Script::new("return 1"), &none, &none).await;
         assert_eq!((answer, redis.is_up()), (Err(Unavailable::NotSent), false));

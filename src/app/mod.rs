@@ -275,8 +275,8 @@ fn counters(
     stop: &CancellationToken,
     facts: &mut Vec<String>,
 ) -> Result<Counters, StartError> {
-    let Some(url) = &config.redis_url else { return Ok(Counters::Local) };
-    let redis = Redis::at(&url.0)?;
+    let Some(url) = &config.redis.url else { return Ok(Counters::Local) };
+    let redis = Redis::at(&url.0, config.redis.timeout)?;
     facts.push("rate limits: counted in Redis, together with other instances".into());
     Ok(Counters::Redis(Shared::start(redis, tracker, stop)))
 }

@@ -44,8 +44,8 @@ pub struct Config {
     pub server: Server,
     /// `sqlite:…` or `postgres://…`; `None` means `keystile.db` in the data directory.
     pub database_url: Option<DatabaseUrl>,
-    /// `redis://…` or `rediss://…`, where several instances count rates together; may carry a password.
-    pub redis_url: Option<SecretText>,
+    /// Where several instances count rates together.
+    pub redis: Redis,
     /// Master keys and key retrieval.
     pub vault: Vault,
     /// People and their sessions.
@@ -111,6 +111,21 @@ impl Default for Server {
             write_stall_timeout: Duration::from_secs(60),
             max_connections: 4096,
         }
+    }
+}
+
+/// Where several instances count rates together.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// `redis://…` or `rediss://…`; may carry a password. `None`: each instance counts for itself.
+    pub url: Option<SecretText>,
+    /// How long it may take to answer before each instance counts for itself.
+    pub timeout: Duration,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { url: None, timeout: Duration::from_millis(50) }
     }
 }
 

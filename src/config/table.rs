@@ -54,7 +54,8 @@ settings! {
     Some("server.write_stall_timeout"), None => server.write_stall_timeout = value::duration;
     Some("server.max_connections"), None => server.max_connections = |v| value::count(v, 1, 1_000_000);
     Some("database.url"), Some("KEYSTILE_DATABASE_URL") => database_url = |v| value::database_url(v).map(Some);
-    Some("redis.url"), Some("KEYSTILE_REDIS_URL") => redis_url = |v| value::redis_url(v).map(Some);
+    Some("redis.url"), Some("KEYSTILE_REDIS_URL") => redis.url = |v| value::redis_url(v).map(Some);
+    Some("redis.timeout"), None => redis.timeout = value::duration;
     Some("vault.master_key_file"), None => vault.master_keys = value::master_key_file;
     None, Some("PROVIDER_KEY_ENCRYPTION_KEY") => vault.master_keys = value::master_keys;
     Some("vault.allow_retrieval"), Some("KEYSTILE_VAULT_ALLOW_RETRIEVAL")

@@ -15,6 +15,7 @@ mod metering;
 mod openapi;
 mod privacy;
 mod rate_limit;
+mod rate_limit_shared;
 mod revocation;
 mod schema;
 mod shutdown;
