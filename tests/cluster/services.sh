@@ -54,6 +54,7 @@ services_start() {
   # The data is thrown away: what survives a crash of the machine does not matter.
   local settings="-p $port -k $services_dir -c listen_addresses=127.0.0.1 -c max_connections=300"
   settings+=' -c fsync=off -c synchronous_commit=off -c full_page_writes=off'
+  settings+=' -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=128MB'
   if ! services_as_user "$pg_ctl" -D "$services_dir/postgres" -l "$services_dir/postgres.log" -w -t 60 \
     -o "$settings" start >/dev/null; then
     cat "$services_dir/postgres.log" >&2
