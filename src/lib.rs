@@ -13,6 +13,7 @@ pub mod domain;
 pub mod gateway;
 pub mod ledger;
 pub mod limits;
+pub mod redis;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use crate::{
     control::ControlError,
     ledger::RecoveryError,
+    redis::RedisUrlError,
     server::{ListenError, LockError},
     store::StoreError,
     vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
@@ -20,6 +21,9 @@ pub enum StartError {
     /// What an earlier run left behind cannot be settled.
     #[error("the ledger cannot be brought up to date")]
     Ledger(#[from] RecoveryError),
+    /// The URL of Redis is none.
+    #[error(transparent)]
+    Redis(#[from] RedisUrlError),
     /// A master key is unusable.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),

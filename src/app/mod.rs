@@ -32,7 +32,8 @@ use crate::{
     domain::{Clock, EgressPolicy},
     gateway::{Authenticator, Gateway, House},
     ledger::{Ledger, LedgerSettings, Recovered, Sharing, journal},
-    limits::{Limiters, Ticks},
+    limits::{Counters, Limiters, Share, Shared, Ticks},
+    redis::Redis,
     server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
     store::Store,
     telemetry::{Metrics, Plane},
@@ -74,6 +75,8 @@ pub struct App {
     pub house: Arc<House>,
     /// What an administrator can do.
     pub control: Control,
+    /// For whoever knows how many instances live: each grants its part of a rate limit when they do not count together.
+    pub share: Share,
     data_plane: Shutdown,
     admin_plane: Shutdown,
     background: CancellationToken,
@@ -106,11 +109,17 @@ impl App {
 
         let changes = Arc::new(Changes::default());
         let seen = store.last_change().await?;
+        let share = Share::default();
+        let on_live = {
+            let share = share.clone();
+            move |live| share.set(live)
+        };
         let (ledger, recovered) =
-            Ledger::start(store.clone(), ledger_settings(&config), &tracker, |_live| {}).await?;
+            Ledger::start(store.clone(), ledger_settings(&config), &tracker, on_live).await?;
         facts.extend(recovery_facts(&recovered));
         let egress = egress_policy(&config);
-        let limiters = Arc::new(Limiters::new(Ticks::system()));
+        let counters = counters(&config, &tracker, &background, &mut facts)?;
+        let limiters = Arc::new(Limiters::counting(Ticks::system(), share.clone(), counters.clone()));
         let notify = Notify::new({
             let changes = Arc::clone(&changes);
             move |tenant, seq| changes.publish_own(tenant, seq)
@@ -136,6 +145,7 @@ impl App {
             catalogue,
             upstream: Upstream::new(client, vault, Arc::new(egress)),
             health: Health::default(),
+            counters,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             tasks: data_plane.tasks().clone(),
@@ -202,6 +212,7 @@ impl App {
             demo,
             house,
             control,
+            share,
             data_plane,
             admin_plane,
             background,
@@ -287,4 +298,17 @@ fn recovery_facts(recovered: &Recovered) -> Option<String> {
 /// Which upstream addresses the operator allows.
 pub fn egress_policy(config: &Config) -> EgressPolicy {
     EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
+}
+
+/// Where rates are counted.
+fn counters(
+    config: &Config,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+    facts: &mut Vec<String>,
+) -> Result<Counters, StartError> {
+    let Some(url) = &config.redis.url else { return Ok(Counters::Local) };
+    let redis = Redis::at(&url.0, config.redis.timeout)?;
+    facts.push("rate limits: counted in Redis, together with other instances".into());
+    Ok(Counters::Redis(Shared::start(redis, tracker, stop)))
 }

@@ -12,7 +12,7 @@ use axum::{
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
-use crate::{gateway::House, telemetry::metrics};
+use crate::{gateway::House, limits::Counters, telemetry::metrics};
 
 /// Their routes.
 pub(super) fn router(house: Arc<House>) -> Router {
@@ -60,6 +60,11 @@ async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
     catch_up(&house.metrics.records_written, counts.applied);
     catch_up(&house.metrics.records_failed, counts.failures);
     house.metrics.reserved_nano_usd.set(house.ledger.accounts().reserved_total().nano());
+    if let Counters::Redis(shared) = &house.counters {
+        catch_up(&house.metrics.redis_failures, shared.failures());
+        catch_up(&house.metrics.rate_corrections_dropped, shared.dropped());
+        house.metrics.redis_up.set(shared.is_up().into());
+    }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], house.metrics.encode())
 }
 

@@ -232,6 +232,7 @@ mod tests {
                 ("KEYSTILE_ADMIN_PASSWORD", long),
                 ("PROVIDER_KEY_ENCRYPTION_KEY", long),
                 ("KEYSTILE_DATABASE_URL", &format!("postgres://u:{long}@h/d")),
+                ("KEYSTILE_REDIS_URL", &format!("rediss://:{long}@h:6380/1")),
             ],
         )
         .unwrap();
@@ -240,6 +241,8 @@ mod tests {
             ("KEYSTILE_JWT_KEYS", "k1:canary"),
             ("KEYSTILE_ADMIN_PASSWORD", "canary"),
             ("KEYSTILE_DATABASE_URL", "mysql://u:canary@h/d"),
+            ("KEYSTILE_REDIS_URL", "http://:canary@h"),
+            ("KEYSTILE_REDIS_URL", "redis:canary"),
             ("PROVIDER_KEY_ENCRYPTION_KEY", "changeme-canary"),
         ] {
             let error = problem(&[(name, value)]);

@@ -24,5 +24,5 @@ pub use error::{ConfigError, Origin};
 pub use load::Overrides;
 pub use settings::{
     Admin, ClientSettings, Config, DatabaseUrl, Durability, EgressAllow, JwtKey, Ledger, Limits, LogFormat,
-    MasterKeyText, SecretText, Server, Telemetry, Upstream, Vault,
+    MasterKeyText, Redis, SecretText, Server, Telemetry, Upstream, Vault,
 };

@@ -46,6 +46,8 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     /// How long usage rows are kept; `None` means for ever.
     pub usage_retention: Option<Duration>,
+    /// Where several instances count rates together.
+    pub redis: Redis,
     /// Master keys and key retrieval.
     pub vault: Vault,
     /// People and their sessions.
@@ -113,6 +115,21 @@ impl Default for Server {
             write_stall_timeout: Duration::from_secs(60),
             max_connections: 4096,
         }
+    }
+}
+
+/// Where several instances count rates together.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// `redis://…` or `rediss://…`; may carry a password. `None`: each instance counts for itself.
+    pub url: Option<SecretText>,
+    /// How long it may take to answer before each instance counts for itself.
+    pub timeout: Duration,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { url: None, timeout: Duration::from_millis(50) }
     }
 }
 

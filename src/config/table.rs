@@ -55,6 +55,8 @@ settings! {
     Some("server.max_connections"), None => server.max_connections = |v| value::count(v, 1, 1_000_000);
     Some("database.url"), Some("KEYSTILE_DATABASE_URL") => database_url = |v| value::database_url(v).map(Some);
     Some("database.usage_retention"), Some("KEYSTILE_USAGE_RETENTION") => usage_retention = value::retention;
+    Some("redis.url"), Some("KEYSTILE_REDIS_URL") => redis.url = |v| value::redis_url(v).map(Some);
+    Some("redis.timeout"), None => redis.timeout = value::duration;
     Some("vault.master_key_file"), None => vault.master_keys = value::master_key_file;
     None, Some("PROVIDER_KEY_ENCRYPTION_KEY") => vault.master_keys = value::master_keys;
     Some("vault.allow_retrieval"), Some("KEYSTILE_VAULT_ALLOW_RETRIEVAL")

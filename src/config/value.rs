@@ -166,6 +166,15 @@ pub(super) fn database_url(value: Value) -> Result<SecretText, String> {
     Ok(text.into())
 }
 
+pub(super) fn redis_url(value: Value) -> Result<SecretText, String> {
+    let text = value.text()?;
+    let host = |url: url::Url| matches!(url.scheme(), "redis" | "rediss") && url.has_host();
+    if url::Url::parse(&text).is_ok_and(host) {
+        return Ok(text.into());
+    }
+    Err("is no Redis URL; write `redis://:password@host:6379/0`, or `rediss://…` for TLS".to_owned())
+}
+
 pub(super) fn egress_allow(value: Value) -> Result<Vec<EgressAllow>, String> {
     value.items().iter().map(|item| host_port(item)).collect()
 }

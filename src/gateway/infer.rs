@@ -81,7 +81,7 @@ pub(super) async fn infer(
     let journey = Journey { endpoint, envelope, view, tier, prices };
     let first_price = plan.first().and_then(|first| journey.prices.price(&first.model, facts.started_at));
     let tokens = reserve::most_tokens(&journey, first_price.as_deref());
-    let tokens = limits::check_tokens(&principal.limiters, tokens).map_err(GatewayError::from)?;
+    let tokens = limits::check_tokens(&principal.limiters, tokens).await.map_err(GatewayError::from)?;
     let place = house.ledger.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
     let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
     if streams {

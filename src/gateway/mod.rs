@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     domain::{Clock, RequestId},
     ledger::Ledger,
-    limits,
+    limits::{self, Counters},
     store::Store,
     telemetry::Metrics,
     upstream::{Health, Upstream},
@@ -60,7 +60,9 @@ pub struct House {
     pub upstream: Upstream,
     /// Which provider keys rest.
     pub health: Health,
-    /// Counters.
+    /// Where rate limits are counted.
+    pub counters: Counters,
+    /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Wall time.
     pub clock: Clock,
@@ -139,7 +141,8 @@ impl Gateway {
             Route::Model(id) => lists::model(house, &principal, &id),
             Route::Key => lists::key(house, &principal).await,
             Route::Infer(endpoint) => {
-                let in_flight = limits::check_request(&principal.limiters).map_err(GatewayError::from)?;
+                let in_flight =
+                    limits::check_request(&principal.limiters).await.map_err(GatewayError::from)?;
                 let arrival = Arrival { request_id, arrived, principal, in_flight };
                 infer::infer(house, endpoint, arrival, &head.headers, incoming).await
             }

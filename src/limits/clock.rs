@@ -17,6 +17,12 @@ enum Source {
     Manual(FakeRelativeClock),
 }
 
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
 impl Ticks {
     /// The system's monotonic clock.
     pub fn system() -> Self {

@@ -12,17 +12,18 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    Ticks,
+    Counters, Share, Ticks,
     concurrency::{Entered, Running},
     rate::{Level, RequestRate},
+    shared::{Held, Left, Names, Shared},
     tokens::TokenRate,
 };
 use crate::domain::{Limits, Scope};
 
 /// Scopes of one request that need no memory from the heap.
-const FEW: usize = 2;
+pub(super) const FEW: usize = 2;
 /// What a client is told when all it can do is wait for another request of its own to end.
-const PARALLEL_RETRY: Duration = Duration::from_secs(1);
+pub(super) const PARALLEL_RETRY: Duration = Duration::from_secs(1);
 
 /// The limits of one scope, and how much of them is used. From [`super::Limiters::get`].
 #[derive(Debug)]
@@ -32,20 +33,32 @@ pub struct Limiter {
     tokens: Option<Arc<TokenRate>>,
     max_parallel: Option<u32>,
     running: Running,
+    /// Where it is counted together with other instances, and under which names.
+    shared: Option<(Shared, Names)>,
+    share: Share,
     ticks: Ticks,
     used: AtomicU64,
 }
 
+/// What all limiters of a process have in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Common {
+    pub(super) ticks: Ticks,
+    pub(super) share: Share,
+    pub(super) counters: Counters,
+}
+
 impl Limiter {
     /// With the settings of `limits`; what `old` has counted goes on where the setting is the same.
-    pub(super) fn build(scope: Scope, limits: &Limits, ticks: &Ticks, old: Option<&Self>) -> Self {
+    pub(super) fn build(scope: Scope, limits: &Limits, common: &Common, old: Option<&Self>) -> Self {
+        let Common { ticks, share, counters } = common;
         let requests = limits.rpm.map(|rpm| {
             let kept = old.and_then(|old| old.requests.clone()).filter(|old| old.per_minute() == rpm);
-            kept.unwrap_or_else(|| Arc::new(RequestRate::new(rpm, ticks)))
+            kept.unwrap_or_else(|| Arc::new(RequestRate::new(rpm, share, ticks)))
         });
         let tokens = limits.tpm.map(|tpm| {
             let kept = old.and_then(|old| old.tokens.clone()).filter(|old| old.per_minute() == tpm);
-            kept.unwrap_or_else(|| Arc::new(TokenRate::new(tpm, ticks)))
+            kept.unwrap_or_else(|| Arc::new(TokenRate::new(tpm, share, ticks)))
         });
         Self {
             scope,
@@ -53,6 +66,11 @@ impl Limiter {
             tokens,
             max_parallel: limits.max_parallel,
             running: old.map(|old| old.running.clone()).unwrap_or_default(),
+            shared: match counters {
+                Counters::Local => None,
+                Counters::Redis(shared) => Some((shared.clone(), Names::of(scope, limits))),
+            },
+            share: share.clone(),
             ticks: ticks.clone(),
             used: AtomicU64::new(ticks.nanos()),
         }
@@ -68,10 +86,29 @@ impl Limiter {
         self.running.count()
     }
 
+    pub(super) fn rpm(&self) -> Option<u32> {
+        self.requests.as_ref().map(|rate| rate.per_minute())
+    }
+
+    pub(super) fn tpm(&self) -> Option<u32> {
+        self.tokens.as_ref().map(|rate| rate.per_minute())
+    }
+
+    pub(super) const fn max_parallel(&self) -> Option<u32> {
+        self.max_parallel
+    }
+
+    pub(super) const fn places(&self) -> &Running {
+        &self.running
+    }
+
+    /// Its names where it is counted together; `None` where it never is.
+    pub(super) fn names(&self) -> Option<&Names> {
+        self.shared.as_ref().map(|(_, names)| names)
+    }
+
     pub(super) fn is_built_from(&self, limits: &Limits) -> bool {
-        self.requests.as_ref().map(|rate| rate.per_minute()) == limits.rpm
-            && self.tokens.as_ref().map(|rate| rate.per_minute()) == limits.tpm
-            && self.max_parallel == limits.max_parallel
+        self.rpm() == limits.rpm && self.tpm() == limits.tpm && self.max_parallel == limits.max_parallel
     }
 
     pub(super) fn touch(&self) {
@@ -86,7 +123,13 @@ impl Limiter {
             && self.tokens.as_ref().is_none_or(|tokens| tokens.is_full())
     }
 
-    fn refusal(&self, kind: LimitKind, level: Level, wait: Duration) -> LimitRefusal {
+    pub(super) fn no_place(&self) -> LimitRefusal {
+        let limit = self.max_parallel.unwrap_or(u32::MAX).into();
+        let level = Level { limit, remaining: 0, reset: PARALLEL_RETRY };
+        self.refusal(LimitKind::Parallel, level, PARALLEL_RETRY)
+    }
+
+    pub(super) fn refusal(&self, kind: LimitKind, level: Level, wait: Duration) -> LimitRefusal {
         LimitRefusal { kind, scope: self.scope, level, wait }
     }
 }
@@ -150,11 +193,34 @@ impl std::error::Error for LimitRefusal {}
 #[derive(Debug, Default)]
 #[must_use = "dropping it gives the request's place back"]
 pub struct InFlight {
-    _entered: SmallVec<[Entered; FEW]>,
+    // Before `left`, which tells the other instances how many run now.
+    entered: Places,
+    left: Option<Left>,
     requests: Option<Level>,
 }
 
+/// Places of one request, in every scope.
+pub(super) type Places = SmallVec<[Entered; FEW]>;
+
 impl InFlight {
+    pub(super) const fn new(entered: Places, left: Option<Left>, requests: Option<Level>) -> Self {
+        Self { entered, left, requests }
+    }
+
+    /// It has stood the test.
+    pub(super) fn at(mut self, requests: Option<Level>) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// It was not let in after all.
+    pub(super) fn void(mut self) {
+        self.entered.clear();
+        if let Some(left) = self.left.take() {
+            left.void();
+        }
+    }
+
     /// Where the tightest limit on requests stands; `None` when no scope has one.
     pub const fn requests(&self) -> Option<Level> {
         self.requests
@@ -169,17 +235,37 @@ impl InFlight {
 ///
 /// # Errors
 /// The first limit that refuses; all concurrency taken is given back.
-pub fn check_request(limiters: &[Arc<Limiter>]) -> Result<InFlight, LimitRefusal> {
-    let mut entered = SmallVec::new();
-    for limiter in limiters {
-        limiter.touch();
-        let Some(place) = limiter.running.enter(limiter.max_parallel) else {
-            let limit = limiter.max_parallel.unwrap_or(u32::MAX).into();
-            let level = Level { limit, remaining: 0, reset: PARALLEL_RETRY };
-            return Err(limiter.refusal(LimitKind::Parallel, level, PARALLEL_RETRY));
-        };
-        entered.push(place);
+pub async fn check_request(limiters: &[Arc<Limiter>]) -> Result<InFlight, LimitRefusal> {
+    if let Some(shared) = in_common(limiters)
+        && let Some(answer) = shared.check_request(limiters).await
+    {
+        return answer;
     }
+    check_request_here(limiters)
+}
+
+/// Debits `tokens` from every scope's tokens a minute, or from none.
+///
+/// # Errors
+/// The first limit that has nothing left.
+pub async fn check_tokens(limiters: &[Arc<Limiter>], tokens: u64) -> Result<TokenDebit, LimitRefusal> {
+    if let Some(shared) = in_common(limiters)
+        && let Some(answer) = shared.check_tokens(limiters, tokens).await
+    {
+        return answer;
+    }
+    check_tokens_here(limiters, tokens)
+}
+
+/// Where these are counted together with other instances, if that works now.
+fn in_common(limiters: &[Arc<Limiter>]) -> Option<&Shared> {
+    let (shared, _) = limiters.first()?.shared.as_ref()?;
+    shared.is_up().then_some(shared)
+}
+
+/// This instance's share, from its own memory.
+pub(super) fn check_request_here(limiters: &[Arc<Limiter>]) -> Result<InFlight, LimitRefusal> {
+    let entered = enter(limiters, |limiter| limiter.max_parallel.map(|most| limiter.share.of(most)))?;
     let mut requests = None;
     for limiter in limiters {
         if let Some(rate) = &limiter.requests {
@@ -188,41 +274,72 @@ pub fn check_request(limiters: &[Arc<Limiter>]) -> Result<InFlight, LimitRefusal
             requests = tightest(requests, level);
         }
     }
-    Ok(InFlight { _entered: entered, requests })
+    Ok(InFlight::new(entered, None, requests))
 }
 
-/// Debits `tokens` from every scope's tokens a minute, or from none.
-///
-/// # Errors
-/// The first limit that has nothing left.
-pub fn check_tokens(limiters: &[Arc<Limiter>], tokens: u64) -> Result<TokenDebit, LimitRefusal> {
-    let mut debit = TokenDebit { rates: SmallVec::new(), debited: tokens, level: None };
+/// Takes a place in every scope or in none.
+pub(super) fn enter(
+    limiters: &[Arc<Limiter>],
+    most: impl Fn(&Limiter) -> Option<u32>,
+) -> Result<Places, LimitRefusal> {
+    let mut entered = SmallVec::new();
+    for limiter in limiters {
+        limiter.touch();
+        entered.push(limiter.running.enter(most(limiter)).ok_or_else(|| limiter.no_place())?);
+    }
+    Ok(entered)
+}
+
+pub(super) fn check_tokens_here(limiters: &[Arc<Limiter>], tokens: u64) -> Result<TokenDebit, LimitRefusal> {
+    let mut rates = SmallVec::new();
+    let mut level = None;
     for limiter in limiters {
         if let Some(rate) = &limiter.tokens {
-            // On a refusal the debit is dropped, which gives back what the earlier ones took.
-            let taken = rate.take(tokens);
-            let level = taken.map_err(|(level, wait)| limiter.refusal(LimitKind::Tokens, level, wait))?;
-            debit.rates.push(Arc::clone(rate));
-            debit.level = tightest(debit.level, level);
+            match rate.take(tokens) {
+                Ok(taken) => {
+                    rates.push(Arc::clone(rate));
+                    level = tightest(level, taken);
+                }
+                Err((level, wait)) => {
+                    // What the earlier ones took is given back.
+                    drop(TokenDebit::new(Held::Here(rates), tokens, None));
+                    return Err(limiter.refusal(LimitKind::Tokens, level, wait));
+                }
+            }
         }
     }
-    Ok(debit)
+    Ok(TokenDebit::new(Held::Here(rates), tokens, level))
 }
 
 fn tightest(one: Option<Level>, other: Level) -> Option<Level> {
     Some(one.filter(|one| one.remaining <= other.remaining).unwrap_or(other))
 }
 
-/// Tokens debited beforehand. Corrected once by what was used; dropped, all of it is given back.
+/// Tokens debited beforehand. Corrected once by what was used; dropped, all of it is given back. Neither blocks.
 #[derive(Debug)]
 #[must_use = "dropping it gives the tokens back"]
 pub struct TokenDebit {
-    rates: SmallVec<[Arc<TokenRate>; FEW]>,
+    held: Held,
     debited: u64,
     level: Option<Level>,
 }
 
 impl TokenDebit {
+    pub(super) const fn new(held: Held, debited: u64, level: Option<Level>) -> Self {
+        Self { held, debited, level }
+    }
+
+    /// It has stood the test.
+    pub(super) fn at(mut self, level: Option<Level>) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// It was not debited after all.
+    pub(super) fn void(mut self) {
+        self.held = Held::default();
+    }
+
     /// Replaces the debit by what was used, in every scope; that may leave a limit below zero.
     pub fn correct(mut self, actual: u64) {
         self.end(actual);
@@ -234,8 +351,13 @@ impl TokenDebit {
     }
 
     fn end(&mut self, actual: u64) {
-        for rate in self.rates.drain(..) {
-            rate.correct(self.debited, actual);
+        match std::mem::take(&mut self.held) {
+            Held::Here(rates) => {
+                for rate in rates {
+                    rate.correct(self.debited, actual);
+                }
+            }
+            Held::Shared(shared, buckets) => shared.correct(buckets, self.debited, actual),
         }
     }
 }
@@ -260,7 +382,8 @@ mod tests {
     impl House {
         fn new(key: &Limits, tenant: &Limits) -> Self {
             let ticks = Ticks::manual();
-            let build = |scope, limits| Arc::new(Limiter::build(scope, limits, &ticks, None));
+            let common = Common { ticks: ticks.clone(), ..Common::default() };
+            let build = |scope, limits| Arc::new(Limiter::build(scope, limits, &common, None));
             Self {
                 key: build(VirtualKeyId::generate().into(), key),
                 tenant: build(TenantId::generate().into(), tenant),
@@ -276,9 +399,9 @@ mod tests {
     #[test]
     fn no_limits_let_everything_through_and_say_nothing() {
         let house = House::new(&Limits::default(), &Limits::default());
-        let inside = check_request(&house.both()).expect("unlimited");
+        let inside = check_request_here(&house.both()).expect("unlimited");
         assert_eq!(inside.requests(), None);
-        assert_eq!(check_tokens(&house.both(), u64::MAX).expect("unlimited").tokens(), None);
+        assert_eq!(check_tokens_here(&house.both(), u64::MAX).expect("unlimited").tokens(), None);
         assert_eq!((house.key.running(), house.tenant.running()), (1, 1));
         drop(inside);
         assert_eq!((house.key.running(), house.tenant.running()), (0, 0));
@@ -288,14 +411,14 @@ mod tests {
     fn a_refusal_in_the_second_scope_gives_the_place_in_the_first_back() {
         let tenant = Limits { max_parallel: Some(1), ..Limits::default() };
         let house = House::new(&Limits { rpm: Some(10), ..Limits::default() }, &tenant);
-        let inside = check_request(&house.both()).expect("the first");
+        let inside = check_request_here(&house.both()).expect("the first");
         assert_eq!(inside.requests().map(|level| level.remaining), Some(9));
-        let refused = check_request(&house.both()).expect_err("the second");
+        let refused = check_request_here(&house.both()).expect_err("the second");
         assert_eq!((refused.kind, refused.scope), (LimitKind::Parallel, house.tenant.scope()));
         assert_eq!((refused.retry_after_seconds(), refused.level.limit), (1, 1));
         assert_eq!(house.key.running(), 1);
         drop(inside);
-        let inside = check_request(&house.both()).expect("again");
+        let inside = check_request_here(&house.both()).expect("again");
         assert_eq!(inside.requests().map(|level| level.remaining), Some(8), "concurrency refused first");
     }
 
@@ -303,17 +426,17 @@ mod tests {
     fn the_tightest_limit_on_requests_is_shown_and_the_one_that_refuses_is_named() {
         let key = Limits { rpm: Some(3), ..Limits::default() };
         let house = House::new(&key, &Limits { rpm: Some(2), ..Limits::default() });
-        let inside = check_request(&house.both()).expect("the first");
+        let inside = check_request_here(&house.both()).expect("the first");
         assert_eq!(inside.requests().map(|level| (level.limit, level.remaining)), Some((2, 1)));
         drop(inside);
-        drop(check_request(&house.both()).expect("the second"));
-        let refused = check_request(&house.both()).expect_err("the third");
+        drop(check_request_here(&house.both()).expect("the second"));
+        let refused = check_request_here(&house.both()).expect_err("the third");
         assert_eq!((refused.kind, refused.scope), (LimitKind::Requests, house.tenant.scope()));
         assert_eq!(refused.retry_after_seconds(), 30);
         assert!(refused.to_string().contains("2 requests a minute; try again in 30 s"));
         assert_eq!(house.key.running(), 0);
         house.ticks.advance(Duration::from_secs(30));
-        drop(check_request(&[Arc::clone(&house.tenant)]).expect("after waiting as told"));
+        drop(check_request_here(&[Arc::clone(&house.tenant)]).expect("after waiting as told"));
     }
 
     #[test]
@@ -321,18 +444,18 @@ mod tests {
         let key = Limits { tpm: Some(600), ..Limits::default() };
         let house = House::new(&key, &Limits { tpm: Some(60), ..Limits::default() });
         let left = |limiter: &Arc<Limiter>| {
-            let debit = check_tokens(&[Arc::clone(limiter)], 0);
+            let debit = check_tokens_here(&[Arc::clone(limiter)], 0);
             debit.map(|debit| debit.tokens().expect("limited").remaining)
         };
-        let debit = check_tokens(&house.both(), 100).expect("anything is left");
+        let debit = check_tokens_here(&house.both(), 100).expect("anything is left");
         assert_eq!(debit.tokens().map(|level| level.remaining), Some(0));
-        let refused = check_tokens(&house.both(), 50).expect_err("the tenant has nothing left");
+        let refused = check_tokens_here(&house.both(), 50).expect_err("the tenant has nothing left");
         assert_eq!((refused.kind, refused.scope), (LimitKind::Tokens, house.tenant.scope()));
         assert_eq!(refused.retry_after_seconds(), 41);
         assert_eq!(left(&house.key), Ok(500), "nothing was taken from the key");
         debit.correct(20);
         assert_eq!((left(&house.key), left(&house.tenant)), (Ok(580), Ok(40)));
-        drop(check_tokens(&house.both(), 30).expect("left"));
+        drop(check_tokens_here(&house.both(), 30).expect("left"));
         assert_eq!((left(&house.key), left(&house.tenant)), (Ok(580), Ok(40)), "dropped, it is given back");
     }
 }

@@ -1,13 +1,14 @@
 //! Requests a minute: a burst of N, refilled evenly over 60 s.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use governor::{
     Quota, RateLimiter, clock::Clock, middleware::StateInformationMiddleware, nanos::Nanos,
     state::InMemoryState, state::direct::NotKeyed,
 };
 
-use super::Ticks;
+use super::{Share, Ticks};
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
@@ -24,22 +25,49 @@ pub struct Level {
 
 type Direct = RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>;
 
-/// A limit on requests a minute.
+/// A limit on requests a minute; this instance grants its share of it.
 #[derive(Debug)]
 pub(super) struct RequestRate {
     per_minute: u32,
+    share: Share,
     /// `None` for a limit of zero, which lets nothing through.
-    limiter: Option<Direct>,
+    part: Option<ArcSwap<Part>>,
     ticks: Ticks,
 }
 
+/// The share while a certain number of instances live.
+#[derive(Debug)]
+struct Part {
+    per_minute: NonZeroU32,
+    limiter: Direct,
+}
+
+impl Part {
+    fn new(per_minute: NonZeroU32, ticks: &Ticks) -> Self {
+        let limiter = Direct::new(Quota::per_minute(per_minute), InMemoryState::default(), ticks.clone());
+        Self { per_minute, limiter }
+    }
+
+    /// A part of another size with as much left, in proportion: instances that come and go hand out no bursts.
+    fn resized(&self, per_minute: NonZeroU32, ticks: &Ticks) -> Self {
+        let new = Self::new(per_minute, ticks);
+        let (old_size, size) = (u64::from(self.per_minute.get()), u64::from(per_minute.get()));
+        // The old one has no other way to say what is left than by giving one of it.
+        let left = self.limiter.check().map_or(0, |given| u64::from(given.remaining_burst_capacity()) + 1);
+        let used = size - (size * left / old_size).min(size);
+        if let Some(used) = u32::try_from(used).ok().and_then(NonZeroU32::new) {
+            // Cannot be refused: it is full, and `used` is at most all of it.
+            let _ = new.limiter.check_n(used);
+        }
+        new
+    }
+}
+
 impl RequestRate {
-    pub(super) fn new(per_minute: u32, ticks: &Ticks) -> Self {
-        let limiter = NonZeroU32::new(per_minute).map(|burst| {
-            let state = InMemoryState::default();
-            Direct::new(Quota::per_minute(burst), state, ticks.clone())
-        });
-        Self { per_minute, limiter, ticks: ticks.clone() }
+    pub(super) fn new(per_minute: u32, share: &Share, ticks: &Ticks) -> Self {
+        let part =
+            NonZeroU32::new(share.of(per_minute)).map(|part| ArcSwap::from_pointee(Part::new(part, ticks)));
+        Self { per_minute, share: share.clone(), part, ticks: ticks.clone() }
     }
 
     pub(super) const fn per_minute(&self) -> u32 {
@@ -49,13 +77,22 @@ impl RequestRate {
     /// Takes one request; the error says where the limit stands and how long until one is free.
     pub(super) fn take(&self) -> Result<Level, (Level, Duration)> {
         let limit = u64::from(self.per_minute);
-        let Some(limiter) = &self.limiter else {
+        let (Some(kept), Some(size)) = (&self.part, NonZeroU32::new(self.share.of(self.per_minute))) else {
             return Err((Level { limit, remaining: 0, reset: MINUTE }, MINUTE));
         };
-        match limiter.check() {
+        let mut part = kept.load();
+        if part.per_minute != size {
+            // Whoever comes first resizes it; the others find it done.
+            kept.rcu(|old| match old.per_minute == size {
+                true => Arc::clone(old),
+                false => Arc::new(old.resized(size, &self.ticks)),
+            });
+            part = kept.load();
+        }
+        match part.limiter.check() {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
-                let missing = self.per_minute.saturating_sub(remaining);
+                let missing = part.per_minute.get().saturating_sub(remaining);
                 let reset = snapshot.quota().replenish_interval() * missing;
                 Ok(Level { limit, remaining: remaining.into(), reset })
             }
@@ -63,7 +100,7 @@ impl RequestRate {
                 let now: Nanos = self.ticks.now();
                 let wait = until.wait_time_from(now);
                 // One is free after `wait`; the others follow one interval apart.
-                let reset = wait + until.quota().replenish_interval() * (self.per_minute - 1);
+                let reset = wait + until.quota().replenish_interval() * (part.per_minute.get() - 1);
                 Err((Level { limit, remaining: 0, reset }, wait))
             }
         }
@@ -122,7 +159,7 @@ mod tests {
     #[test]
     fn a_burst_of_n_passes_and_then_one_every_nth_of_a_minute() {
         let ticks = Ticks::manual();
-        let rate = RequestRate::new(60, &ticks);
+        let rate = RequestRate::new(60, &Share::default(), &ticks);
         for taken in 1..=60 {
             let level = rate.take().expect("within the burst");
             assert_eq!((level.limit, level.remaining), (60, 60 - taken));
@@ -141,8 +178,34 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_lets_nothing_through() {
-        let rate = RequestRate::new(0, &Ticks::manual());
+        let rate = RequestRate::new(0, &Share::default(), &Ticks::manual());
         assert_eq!(rate.take(), Err((Level { limit: 0, remaining: 0, reset: MINUTE }, MINUTE)));
+    }
+
+    #[test]
+    fn the_share_follows_the_number_of_instances_and_a_change_hands_out_no_burst() {
+        let (ticks, share) = (Ticks::manual(), Share::default());
+        let rate = RequestRate::new(60, &share, &ticks);
+        let left = |rate: &RequestRate| rate.take().map(|level| level.remaining).unwrap_or(0);
+        for _ in 0..30 {
+            rate.take().expect("within the burst");
+        }
+        share.set(3);
+        // Half of 60 was left, so half of 20 is.
+        let level = rate.take().expect("left");
+        assert_eq!((level.limit, level.remaining), (60, 9));
+        for _ in 0..100 {
+            share.set(1);
+            left(&rate);
+            share.set(3);
+            left(&rate);
+        }
+        assert_eq!(rate.take().map_err(|(level, _)| level.remaining), Err(0));
+        ticks.advance(MINUTE);
+        assert_eq!(left(&rate), 19, "a third of the limit is all there is");
+        share.set(1);
+        ticks.advance(MINUTE);
+        assert_eq!(left(&rate), 59);
     }
 
     proptest! {
@@ -154,7 +217,7 @@ mod tests {
             steps in proptest::collection::vec(0u64..3_000, 1..300),
         ) {
             let ticks = Ticks::manual();
-            let rate = RequestRate::new(per_minute, &ticks);
+            let rate = RequestRate::new(per_minute, &Share::default(), &ticks);
             let (mut passed, mut millis) = (0u64, 0u64);
             for step in steps {
                 ticks.advance(Duration::from_millis(step));

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Limiter, Ticks};
+use super::{Counters, Limiter, Share, Ticks, limiter::Common};
 use crate::domain::{Limits, Scope};
 
 /// How long a limiter is kept after its last use.
@@ -15,14 +15,19 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 /// All limiters of this process. Bounded by the keys and tenants that were used in the last hour, if it is swept.
 #[derive(Debug)]
 pub struct Limiters {
-    ticks: Ticks,
+    common: Common,
     limiters: RwLock<HashMap<Scope, Arc<Limiter>>>,
 }
 
 impl Limiters {
-    /// None yet, on this clock.
+    /// None yet, on this clock; counted here alone, and all of each limit is granted.
     pub fn new(ticks: Ticks) -> Self {
-        Self { ticks, limiters: RwLock::default() }
+        Self::counting(ticks, Share::default(), Counters::Local)
+    }
+
+    /// None yet; counted by `counters`, or here, where `share` of each limit is granted.
+    pub fn counting(ticks: Ticks, share: Share, counters: Counters) -> Self {
+        Self { common: Common { ticks, share, counters }, limiters: RwLock::default() }
     }
 
     /// The limiter of `scope` with the settings of `limits`; to be called when a policy is loaded, and held with it. A
@@ -41,7 +46,7 @@ impl Limiters {
             limiter.touch();
             return Arc::clone(limiter);
         }
-        let limiter = Arc::new(Limiter::build(scope, limits, &self.ticks, old.map(AsRef::as_ref)));
+        let limiter = Arc::new(Limiter::build(scope, limits, &self.common, old.map(AsRef::as_ref)));
         limiters.insert(scope, Arc::clone(&limiter));
         limiter
     }
@@ -70,7 +75,7 @@ impl Limiters {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{check_request, check_tokens},
+        super::limiter::{check_request_here, check_tokens_here},
         *,
     };
     use crate::domain::VirtualKeyId;
@@ -81,8 +86,10 @@ mod tests {
 
     fn remaining(limiter: &Arc<Limiter>) -> (u64, u64) {
         let limiters = [Arc::clone(limiter)];
-        let requests = check_request(&limiters).expect("lets it in").requests().expect("limited").remaining;
-        let tokens = check_tokens(&limiters, 0).expect("lets it in").tokens().expect("limited").remaining;
+        let requests =
+            check_request_here(&limiters).expect("lets it in").requests().expect("limited").remaining;
+        let tokens =
+            check_tokens_here(&limiters, 0).expect("lets it in").tokens().expect("limited").remaining;
         (requests, tokens)
     }
 
@@ -91,8 +98,8 @@ mod tests {
         let limiters = Limiters::new(Ticks::manual());
         let scope = Scope::from(VirtualKeyId::generate());
         let first = limiters.get(scope, &limits(10, 100, 5));
-        let inside = check_request(&[Arc::clone(&first)]).expect("lets it in");
-        check_tokens(&[Arc::clone(&first)], 40).expect("lets it in").correct(40);
+        let inside = check_request_here(&[Arc::clone(&first)]).expect("lets it in");
+        check_tokens_here(&[Arc::clone(&first)], 40).expect("lets it in").correct(40);
         assert!(Arc::ptr_eq(&first, &limiters.get(scope, &limits(10, 100, 5))));
         assert_eq!(remaining(&first), (8, 60));
 
@@ -103,7 +110,7 @@ mod tests {
 
         let narrower = limiters.get(scope, &limits(20, 200, 1));
         assert_eq!(narrower.running(), 1, "a request under way stays counted");
-        assert!(check_request(&[Arc::clone(&narrower)]).is_err());
+        assert!(check_request_here(&[Arc::clone(&narrower)]).is_err());
         drop(inside);
         assert_eq!(narrower.running(), 0);
     }
@@ -115,8 +122,8 @@ mod tests {
         let scopes: [Scope; 4] = std::array::from_fn(|_| VirtualKeyId::generate().into());
         let settings = limits(10, 60, 5);
         let held = limiters.get(scopes[0], &settings);
-        let running = check_request(&[limiters.get(scopes[1], &settings)]).expect("lets it in");
-        check_tokens(&[limiters.get(scopes[2], &settings)], 0).expect("full").correct(2 * 60 * 60);
+        let running = check_request_here(&[limiters.get(scopes[1], &settings)]).expect("lets it in");
+        check_tokens_here(&[limiters.get(scopes[2], &settings)], 0).expect("full").correct(2 * 60 * 60);
         limiters.get(scopes[3], &settings);
         assert_eq!(limiters.sweep(), 0);
         ticks.advance(KEPT);

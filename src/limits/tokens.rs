@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Ticks, rate::Level, rate::MINUTE};
+use super::{Share, Ticks, rate::Level, rate::MINUTE};
 
 /// The bucket is counted in parts of a token so that N a minute is exactly N parts a nanosecond: no rounding, ever.
 const PARTS: i128 = 60_000_000_000;
 
-/// A limit on tokens a minute.
+/// A limit on tokens a minute; this instance grants its share of it.
 #[derive(Debug)]
 pub(super) struct TokenRate {
     per_minute: u32,
+    share: Share,
     ticks: Ticks,
     bucket: Mutex<Bucket>,
 }
@@ -29,9 +30,9 @@ struct Bucket {
 }
 
 impl TokenRate {
-    pub(super) fn new(per_minute: u32, ticks: &Ticks) -> Self {
-        let bucket = Bucket { parts: i128::from(per_minute) * PARTS, at: ticks.nanos() };
-        Self { per_minute, ticks: ticks.clone(), bucket: Mutex::new(bucket) }
+    pub(super) fn new(per_minute: u32, share: &Share, ticks: &Ticks) -> Self {
+        let bucket = Bucket { parts: i128::from(share.of(per_minute)) * PARTS, at: ticks.nanos() };
+        Self { per_minute, share: share.clone(), ticks: ticks.clone(), bucket: Mutex::new(bucket) }
     }
 
     pub(super) const fn per_minute(&self) -> u32 {
@@ -62,8 +63,13 @@ impl TokenRate {
         self.filled().parts >= self.full()
     }
 
+    /// What this instance grants a minute.
+    fn part(&self) -> u32 {
+        self.share.of(self.per_minute)
+    }
+
     fn full(&self) -> i128 {
-        i128::from(self.per_minute) * PARTS
+        i128::from(self.part()) * PARTS
     }
 
     fn filled(&self) -> MutexGuard<'_, Bucket> {
@@ -72,7 +78,7 @@ impl TokenRate {
         let now = self.ticks.nanos();
         // Another thread may have read the clock later and come first.
         let passed = now.saturating_sub(bucket.at);
-        bucket.parts = (bucket.parts + i128::from(passed) * i128::from(self.per_minute)).min(self.full());
+        bucket.parts = (bucket.parts + i128::from(passed) * i128::from(self.part())).min(self.full());
         bucket.at = bucket.at.max(now);
         bucket
     }
@@ -87,7 +93,7 @@ impl TokenRate {
     }
 
     fn time_for(&self, parts: i128) -> Duration {
-        let nanos = parts.max(0).unsigned_abs().div_ceil(u128::from(self.per_minute.max(1)));
+        let nanos = parts.max(0).unsigned_abs().div_ceil(u128::from(self.part().max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -101,7 +107,7 @@ mod tests {
     #[test]
     fn anything_left_admits_and_a_debt_is_worked_off_first() {
         let ticks = Ticks::manual();
-        let rate = TokenRate::new(600, &ticks);
+        let rate = TokenRate::new(600, &Share::default(), &ticks);
         let level = rate.take(599).expect("full");
         assert_eq!((level.limit, level.remaining, level.reset), (600, 1, Duration::from_millis(59_900)));
         let level = rate.take(201).expect("one is left");
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn a_correction_gives_back_and_takes_more_but_never_fills_above_the_limit() {
         let ticks = Ticks::manual();
-        let rate = TokenRate::new(100, &ticks);
+        let rate = TokenRate::new(100, &Share::default(), &ticks);
         rate.take(80).expect("full");
         rate.correct(80, 30);
         assert_eq!(rate.take(0).map(|level| level.remaining), Ok(70));
@@ -133,8 +139,11 @@ mod tests {
     #[test]
     fn a_limit_of_zero_and_the_largest_numbers_are_no_trouble() {
         let ticks = Ticks::manual();
-        assert_eq!(TokenRate::new(0, &ticks).take(0).map_err(|(_, wait)| wait), Err(MINUTE));
-        let rate = TokenRate::new(u32::MAX, &ticks);
+        assert_eq!(
+            TokenRate::new(0, &Share::default(), &ticks).take(0).map_err(|(_, wait)| wait),
+            Err(MINUTE)
+        );
+        let rate = TokenRate::new(u32::MAX, &Share::default(), &ticks);
         for _ in 0..3 {
             rate.take(u64::MAX).ok();
             rate.correct(0, u64::MAX);
@@ -142,6 +151,20 @@ mod tests {
         ticks.advance(Duration::from_secs(1 << 33));
         let (level, wait) = rate.take(1).expect_err("deep in debt");
         assert!(level.remaining == 0 && wait > MINUTE);
+    }
+
+    #[test]
+    fn the_share_follows_the_number_of_instances() {
+        let (ticks, share) = (Ticks::manual(), Share::default());
+        let rate = TokenRate::new(600, &share, &ticks);
+        share.set(2);
+        let level = rate.take(400).expect("full");
+        assert_eq!((level.limit, level.remaining), (600, 0));
+        ticks.advance(Duration::from_secs(40));
+        assert_eq!(rate.take(0).map(|level| level.remaining), Ok(100), "five a second after a debt of 100");
+        share.set(1);
+        ticks.advance(Duration::from_secs(10));
+        assert_eq!(rate.take(0).map(|level| level.remaining), Ok(200), "ten a second");
     }
 
     proptest! {
@@ -152,7 +175,7 @@ mod tests {
             steps in proptest::collection::vec((0u64..90_000, 0u64..9_000, 0u64..9_000), 1..100),
         ) {
             let ticks = Ticks::manual();
-            let rate = TokenRate::new(per_minute, &ticks);
+            let rate = TokenRate::new(per_minute, &Share::default(), &ticks);
             let full = i128::from(per_minute) * 60_000;
             let mut model = full;
             for (millis, debit, actual) in steps {

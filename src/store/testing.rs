@@ -5,6 +5,7 @@ use std::ops::Deref;
 use entity::{provider_key, tenant};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::{Store, sqlite_url};
 use crate::domain::{
@@ -13,7 +14,9 @@ use crate::domain::{
 };
 
 /// Where the storage suite runs instead of on SQLite: `postgres://user@host:port`, a server to make databases on.
-const SERVER: &str = "KEYSTILE_TEST_POSTGRES";
+const SERVER: &str = "TEST_POSTGRES_URL";
+/// A database with the schema in it, to be copied: much cheaper than to migrate every one.
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
 /// A store that goes with its directory.
 pub(crate) struct TestStore {
@@ -45,16 +48,29 @@ impl TestStore {
 #[expect(clippy::disallowed_methods, reason = "a test has no settings")]
 pub(crate) async fn store() -> TestStore {
     let Ok(server) = std::env::var(SERVER) else { return sqlite().await };
-    let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
-    let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
-    house.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-    house.close().await.expect("closed");
+    let server = server.trim_end_matches('/');
+    let template = TEMPLATE.get_or_init(|| async {
+        let name = create(server, "").await;
+        let store = Store::open(&format!("{server}/{name}")).await.expect("a store");
+        store.close().await.expect("closed");
+        name
+    });
+    let name = create(server, &format!(" TEMPLATE {}", template.await)).await;
     let url = format!("{server}/{name}");
     TestStore {
         store: Store::open(&url).await.expect("a store"),
         url,
         dir: tempfile::tempdir().expect("a directory"),
     }
+}
+
+/// Makes a database on a Postgres server; answers its name.
+async fn create(server: &str, how: &str) -> String {
+    let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
+    let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
+    house.execute_unprepared(&format!("CREATE DATABASE {name}{how}")).await.expect("a database");
+    house.close().await.expect("closed");
+    name
 }
 
 /// A new store on SQLite, for what is about SQLite.

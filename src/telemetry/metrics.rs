@@ -106,6 +106,12 @@ pub struct Metrics {
     pub records_written: Counter,
     /// Tries to write usage records that failed; the records wait and are tried again.
     pub records_failed: Counter,
+    /// 1 while Redis answers; 0 while it does not, and where there is none.
+    pub redis_up: Gauge,
+    /// Calls of Redis that failed or took too long, and tries to connect that did.
+    pub redis_failures: Counter,
+    /// Corrections of tokens a minute that Redis was never told.
+    pub rate_corrections_dropped: Counter,
     /// Requests whose cost is unknown, because their model has no price.
     pub unpriced_requests: Counter,
     /// Nano-USD that providers reported beyond what was reserved under a hard cap.
@@ -202,6 +208,24 @@ impl Metrics {
                 all,
                 "records_failed",
                 "Tries to write usage records that failed and are made again",
+                Counter::default(),
+            ),
+            redis_up: register(
+                all,
+                "redis_up",
+                "Whether Redis answers; 0 where there is none",
+                Gauge::default(),
+            ),
+            redis_failures: register(
+                all,
+                "redis_failures",
+                "Calls of Redis that failed or took too long, and tries to connect that did",
+                Counter::default(),
+            ),
+            rate_corrections_dropped: register(
+                all,
+                "rate_corrections_dropped",
+                "Corrections of tokens a minute that Redis was never told",
                 Counter::default(),
             ),
             unpriced_requests: register(
@@ -355,7 +379,7 @@ fn duration_histogram() -> Histogram {
 mod tests {
     use super::*;
 
-    const FAMILIES: [&str; 18] = [
+    const FAMILIES: [&str; 21] = [
         "keystile_requests_total",
         "keystile_request_duration_seconds_bucket",
         "keystile_time_to_first_token_seconds_bucket",
@@ -369,6 +393,9 @@ mod tests {
         "keystile_record_queue_depth",
         "keystile_records_written_total",
         "keystile_records_failed_total",
+        "keystile_redis_up",
+        "keystile_redis_failures_total",
+        "keystile_rate_corrections_dropped_total",
         "keystile_unpriced_requests_total",
         "keystile_clamped_nano_usd_total",
         "keystile_scrubbed_total",

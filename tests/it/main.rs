@@ -17,6 +17,7 @@ mod metering;
 mod openapi;
 mod privacy;
 mod rate_limit;
+mod rate_limit_shared;
 mod retention;
 mod revocation;
 mod schema;

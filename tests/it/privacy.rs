@@ -11,6 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose};
 use keystile::config::{LogFormat, SecretText, Telemetry};
 use reqwest::Method;
+use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -221,13 +222,37 @@ async fn canaries_are_found_nowhere() {
         assert_absent(&secrets, "an answer's head", format!("{:?}", reply.headers).as_bytes());
     }
     let data = gateway.config.server.data_dir.clone();
-    if gateway.database_url().starts_with("sqlite") {
+    let on_postgres = gateway.config.database_file().is_none().then(|| gateway.database_url());
+    if on_postgres.is_none() {
         // While it runs there is a write-ahead log; after it there is none.
         search_files(&everything, &data);
-        let stopped = gateway.stop(Duration::from_secs(5)).await;
-        search_files(&everything, &data);
-        assert_eq!(stopped.lost, 0);
     }
+    let stopped = gateway.stop(Duration::from_secs(5)).await;
+    match on_postgres {
+        Some(url) => search_tables(&everything, &url).await,
+        None => search_files(&everything, &data),
+    }
+    assert_eq!(stopped.lost, 0);
+}
+
+/// Looks at every row of every table, as text.
+async fn search_tables(canaries: &[String], url: &str) {
+    let db = Database::connect(url).await.expect("a connection");
+    let first_column = async |sql: &str| -> Vec<String> {
+        let statement = Statement::from_string(db.get_database_backend(), sql);
+        let rows = db.query_all_raw(statement).await.expect("an answer");
+        rows.iter().map(|row| row.try_get_by_index(0).expect("text")).collect()
+    };
+    let mut searched = 0;
+    for table in
+        first_column("SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()").await
+    {
+        for row in first_column(&format!("SELECT t::text FROM {table} t")).await {
+            searched += row.len();
+            assert_absent(canaries, &table, row.as_bytes());
+        }
+    }
+    assert!(searched > 5_000, "rows are there: {searched} bytes");
 }
 
 /// The database, its log, and the journal.

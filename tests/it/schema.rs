@@ -15,6 +15,8 @@ use sea_orm::{
     IntoActiveModel, Iterable, Statement,
 };
 
+use crate::support::database;
+
 /// The names in the first column of what `sql` answers.
 async fn names(db: &DatabaseConnection, sql: &str) -> BTreeSet<String> {
     let statement = Statement::from_string(db.get_database_backend(), sql);
@@ -43,16 +45,9 @@ async fn columns(db: &DatabaseConnection, table: &str) -> BTreeSet<String> {
     names(db, &sql).await
 }
 
-/// A new database: SQLite, or Postgres where `KEYSTILE_TEST_POSTGRES` names a server (`postgres://user@host:port`).
-#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
+/// A new database: SQLite, or Postgres where there is a server.
 async fn new_database(dir: &tempfile::TempDir) -> String {
-    let Ok(server) = std::env::var("KEYSTILE_TEST_POSTGRES") else {
-        return sqlite_url(&dir.path().join("keystile.db"));
-    };
-    let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
-    let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
-    house.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-    format!("{server}/{name}")
+    database::empty_postgres().await.unwrap_or_else(|| sqlite_url(&dir.path().join("keystile.db")))
 }
 
 /// Puts a row with every column set into its table, reads it back, and compares the names of the columns.
@@ -111,9 +106,19 @@ async fn every_table_keeps_what_its_entity_says() {
 #[tokio::test]
 async fn every_step_goes_down_and_up_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let url = format!("{}?mode=rwc", sqlite_url(&dir.path().join("keystile.db")));
-    let db = Database::connect(url).await.expect("a connection");
-    let everything = "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+    let url = new_database(&dir).await;
+    let creating = if url.starts_with("sqlite:") { "?mode=rwc" } else { "" };
+    let db = Database::connect(format!("{url}{creating}")).await.expect("a connection");
+    let everything = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) \
+             FROM information_schema.columns WHERE table_schema = current_schema() \
+             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() \
+             UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint \
+             WHERE connamespace = current_schema()::regnamespace"
+        }
+        _ => "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'",
+    };
     let steps = u32::try_from(migration::known().len()).expect("few");
     for step in 1..=steps {
         let before = names(&db, everything).await;

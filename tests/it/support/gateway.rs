@@ -12,11 +12,10 @@ use keystile::{
     telemetry::Metrics,
 };
 use reqwest::Method;
-use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{RawClient, Reply, Stream, Upstream, eventually, soon};
+use super::{RawClient, Reply, Stream, Upstream, database, eventually, soon};
 
 pub const ADMIN_EMAIL: &str = "owner@example.com";
 pub const ADMIN_PASSWORD: &str = "correct-horse-battery-71";
@@ -39,7 +38,7 @@ impl Setup {
         config.server.data_dir = dir.path().join("data");
         config.admin.email = Some(ADMIN_EMAIL.into());
         config.admin.password = Some(SecretText::new(ADMIN_PASSWORD));
-        if let Some(url) = postgres_database().await {
+        if let Some(url) = database::migrated_postgres().await {
             config.database_url = Some(SecretText::new(url));
             config.vault.master_keys = vec![keystile::vault::KeyRing::generate()];
         }
@@ -89,19 +88,6 @@ impl Setup {
         gateway.session = session["token"].as_str().expect("a token").to_owned();
         Ok(gateway)
     }
-}
-
-/// A database of its own on the server that `TEST_POSTGRES_URL` (or the storage suite's variable) names.
-#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
-async fn postgres_database() -> Option<String> {
-    let server =
-        std::env::var("TEST_POSTGRES_URL").or_else(|_| std::env::var("KEYSTILE_TEST_POSTGRES")).ok()?;
-    let server = server.trim_end_matches('/').to_owned();
-    let name = format!("keystile_{}", uuid::Uuid::now_v7().simple());
-    let house = Database::connect(format!("{server}/postgres")).await.expect("a server");
-    house.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database");
-    house.close().await.expect("closed");
-    Some(format!("{server}/{name}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's client is not the gateway's")]

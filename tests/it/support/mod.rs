@@ -2,6 +2,7 @@
 //! a condition, and gives up loudly after [`PATIENCE`].
 
 pub mod client;
+pub mod database;
 pub mod gateway;
 pub mod raw;
 pub mod script;
