@@ -30,6 +30,7 @@ mod keeper;
 mod replay;
 mod scan;
 mod segment;
+mod start;
 #[cfg(test)]
 mod tests;
 mod writer;
