@@ -71,7 +71,6 @@ fn race(journal: &Journal, threads: u64, rounds: u64) -> Duration {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure to read")]
 fn tell(journal: &Journal, name: &str) {
     let stats = journal.stats();
     println!("{name}: {:.2} records per write", stats.records as f64 / stats.writes as f64);
@@ -93,6 +92,7 @@ fn replay(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("journal_replay");
     group.throughput(Throughput::Elements(OPENS)).sample_size(10);
     group.bench_function(BenchmarkId::new("opens", OPENS), |bench| {
+        // One at a time, and shut down outside the measurement: a journal has its directory for itself.
         bench.iter_batched(
             || (),
             |()| {

@@ -73,6 +73,7 @@ pub(super) struct Turn {
 #[derive(Clone, Copy)]
 pub(super) struct Book {
     pub(super) first_seq: u64,
+    /// What it takes on disk; of a segment that is written to its end, without the room that was left.
     bytes: u64,
     /// Open requests that have their home in it.
     open: u64,
@@ -329,6 +330,9 @@ impl Desk {
         let least = HEADER as u64 + promised + bytes;
         match self.standby.take_if(|standby| least <= standby.bytes) {
             Some(standby) => {
+                if let Some(book) = self.books.back_mut() {
+                    book.bytes = self.end;
+                }
                 self.end = HEADER as u64;
                 self.size = standby.bytes;
                 self.wants_standby = true;

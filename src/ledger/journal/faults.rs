@@ -22,7 +22,7 @@ pub mod effect {
     pub const RENAME: &str = "rename";
     /// A file is removed.
     pub const REMOVE: &str = "remove";
-    /// What replay does not take of the last segment is cut off.
+    /// A segment is cut where its records end.
     pub const TRUNCATE: &str = "truncate";
 }
 

@@ -3,7 +3,7 @@
 //! It knows nothing of money: bodies are bytes, and its caller says what is in them. A request gets an OPEN before
 //! anything is sent, a SENT before its first byte may leave, PROGRESS while it streams, and one CLOSE. Whoever needs a
 //! record on disk writes everything that is pending in one write, on its own thread: there is no queue to wait in and
-//! no thread to hop to. A keeper thread does the rest (see [`keeper`]).
+//! no thread to hop to. A keeper thread does the rest (`keeper.rs`).
 //!
 //! Invariants:
 //! - Sequences are given without a gap and lie in the files in their order. What [`Journal::sent`] and
@@ -30,6 +30,7 @@ mod keeper;
 mod replay;
 mod scan;
 mod segment;
+mod start;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -6,10 +6,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -262,14 +259,19 @@ impl Directory {
             .map_err(JournalError::io("remove", path))
     }
 
+    /// Leaves `bytes` of a segment.
+    pub(super) fn trim(&self, file: &File, path: &Path, bytes: u64) -> Result<(), JournalError> {
+        self.faults
+            .ask(effect::TRUNCATE)
+            .and_then(|()| file.set_len(bytes))
+            .map_err(JournalError::io("truncate", path))
+    }
+
     /// Leaves `bytes` of a segment, on disk when it returns.
     pub(super) fn cut(&self, path: &Path, bytes: u64) -> Result<(), JournalError> {
         let file =
             OpenOptions::new().write(true).open(path).map_err(JournalError::io("open for writing", path))?;
-        self.faults
-            .ask(effect::TRUNCATE)
-            .and_then(|()| file.set_len(bytes))
-            .map_err(JournalError::io("truncate", path))?;
+        self.trim(&file, path, bytes)?;
         self.faults.ask(effect::SYNC).and_then(|()| file.sync_all()).map_err(JournalError::io("sync", path))
     }
 }
@@ -308,8 +310,8 @@ fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
 }
 
 /// For file systems that cannot promise room: it is taken by writing.
-fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
+pub(super) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    static ZEROS: [u8; 32 * 1024] = [0; 32 * 1024];
     let mut at = from;
     while at < to {
         let some = usize::try_from(to - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
@@ -318,6 +320,3 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// A file and where it lies, for messages.
-pub(super) type Named = (Arc<File>, PathBuf);

@@ -22,7 +22,7 @@ use super::{
     desk::{Book, Desk, Needs},
     error::JournalError,
     keeper::{Bell, Call},
-    segment::{Boot, Directory, HEADER, Header, Named, Standby},
+    segment::{Boot, Directory, HEADER, Header, Standby},
 };
 
 /// After the disk was full, it is asked again this much later at the earliest.
@@ -73,8 +73,15 @@ struct Pen {
     offset: u64,
     spare: Vec<u8>,
     /// Segments that were written to their end and not synced since.
-    sealed: Vec<Named>,
+    sealed: Vec<Sealed>,
     names_changed: bool,
+}
+
+struct Sealed {
+    file: Arc<File>,
+    path: PathBuf,
+    /// Where its records end.
+    end: u64,
 }
 
 #[derive(Default)]
@@ -323,7 +330,8 @@ impl Inner {
         };
         let path = self.dir.begin(&standby, &header).inspect_err(|error| self.break_down(error))?;
         let old = std::mem::replace(&mut pen.file, Arc::new(standby.file));
-        pen.sealed.push((old, std::mem::replace(&mut pen.path, path)));
+        let old_path = std::mem::replace(&mut pen.path, path);
+        pen.sealed.push(Sealed { file: old, path: old_path, end: pen.offset });
         (pen.first_seq, pen.follows) = (first_seq, follows);
         pen.offset = HEADER as u64;
         pen.names_changed = true;
@@ -338,15 +346,23 @@ impl Inner {
         }
         let (sealed, current, names_changed, written) = {
             let mut pen = self.pen();
-            let current = (Arc::clone(&pen.file), pen.path.clone());
+            let current = Sealed { file: Arc::clone(&pen.file), path: pen.path.clone(), end: pen.offset };
             let written = self.written.load(Ordering::Acquire);
             (std::mem::take(&mut pen.sealed), current, std::mem::take(&mut pen.names_changed), written)
         };
-        let done =
-            sealed.iter().chain([&current]).try_for_each(|(file, path)| self.dir.sync_file(file, path));
+        let done = sealed
+            .iter()
+            .chain([&current])
+            .try_for_each(|segment| self.dir.sync_file(&segment.file, &segment.path));
         let done = done.and_then(|()| if names_changed { self.dir.sync_names() } else { Ok(()) });
         // After a failed sync the system may count its pages as clean: a second try would prove nothing.
         done.inspect_err(|error| self.break_down(error))?;
+        // Room that was promised in a segment and not needed; if it stays, it only costs space.
+        for Sealed { file, path, end } in &sealed {
+            if let Err(error) = self.dir.trim(file, path, *end) {
+                tracing::warn!(%error, source = error_source(&error), "journal.not_trimmed");
+            }
+        }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.synced.send_if_modified(|synced| {
             let further = synced.seq < written;

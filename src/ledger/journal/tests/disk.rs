@@ -89,3 +89,13 @@ fn a_failing_removal_leaves_the_segment_for_later() {
     journal.keep_once();
     assert_eq!(segments(dir.path()).len(), 1);
 }
+
+#[test]
+fn where_room_cannot_be_promised_it_is_taken_by_writing() {
+    let dir = directory();
+    let path = dir.path().join("segment");
+    let file = fs::OpenOptions::new().create_new(true).write(true).open(&path).expect("made");
+    segment::write_zeros(&file, 0, 40_000).expect("written");
+    segment::write_zeros(&file, 40_000, 100_001).expect("written");
+    assert_eq!(fs::read(&path).expect("a file"), vec![0; 100_001]);
+}
