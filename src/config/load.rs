@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(
             problem(&[("KEYSTILE_UPSTREAM_IDLE_TIMEOUT", "120")]),
             "variable `KEYSTILE_UPSTREAM_IDLE_TIMEOUT`: `upstream.idle_timeout` cannot be `120`; write a duration such \
-             as `250ms`, `30s`, `5m` or `1h`"
+             as `250ms`, `30s`, `5m`, `1h` or `7d`"
         );
         let flags = Overrides { listen: Some("localhost".into()), ..Overrides::default() };
         let error = load(&flags, &[]).unwrap_err().to_string();

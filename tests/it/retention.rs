@@ -26,14 +26,15 @@ async fn old_rows_are_deleted_and_whole_days_are_still_reported() {
     let gateway = gateway.stop(Duration::from_secs(5)).await.again.start().await;
     eventually("the old row to go", async || gateway.usage().await.is_empty().then_some(())).await;
     let explain = format!("/api/usage/{}/explain", old.as_str().expect("an id"));
-    gateway.admin(Method::GET, &explain, None).await.refused(404, "not_found");
+    gateway.admin(Method::GET, &explain, None).await.expect(404);
     assert_eq!(gateway.get(by_day).await, report, "whole days are known for good");
     let listed = gateway.get(&format!("/api/virtual-keys/{}", key.id)).await;
     assert_eq!(listed["spent_micro_usd"], 197, "counters stay: 196.2, rounded up");
 
     let part = "/api/spend?from=2026-11-01T06:00:00Z&to=2026-11-20";
-    let refused = gateway.admin(Method::GET, part, None).await.refused(400, "usage_pruned");
-    let message = refused.json()["error"]["message"].as_str().expect("a message").to_owned();
+    let refused = gateway.admin(Method::GET, part, None).await.expect(400).json();
+    assert_eq!(refused["error"]["code"], "usage_pruned");
+    let message = refused["error"]["message"].as_str().expect("a message").to_owned();
     assert!(message.contains("2026-11-02") && message.contains("UTC dates"), "{message}");
     gateway.get("/api/spend?from=2026-11-02T06:00:00Z").await;
 }
