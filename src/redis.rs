@@ -30,6 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// What a new connection has to do before anybody uses it: a server that is a replica, is loading, or is full does not
 /// answer a `PING` any differently.
 const PROBE: &str = "return redis.call('SET', KEYS[1], '1', 'PX', 1000)";
+const TOO_LONG: &str = "it took too long";
 const PROBE_KEY: &str = "keystile:probe";
 
 /// The URL is none that can be used.
@@ -129,7 +130,7 @@ impl Redis {
         self.0.failures.fetch_add(1, Ordering::Relaxed);
         let before = self.0.connection.compare_and_swap(used, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, used)) {
-            let reason = reason.map_or("it took too long", RedisError::category);
+            let reason = reason.map_or_else(|| TOO_LONG.to_owned(), told);
             tracing::warn!(reason, "redis.lost");
             self.0.lost.notify_one();
         }
@@ -147,7 +148,7 @@ impl Redis {
     }
 
     async fn reconnect(&self) {
-        let mut told = false;
+        let mut logged = false;
         loop {
             let connected = timeout(CONNECT_WITHIN, self.connect()).await;
             let reason = match connected {
@@ -156,13 +157,13 @@ impl Redis {
                     tracing::info!("redis.connected");
                     return;
                 }
-                Ok(Err(error)) => error.category().to_owned(),
-                Err(_) => "it took too long".to_owned(),
+                Ok(Err(error)) => told(&error),
+                Err(_) => TOO_LONG.to_owned(),
             };
             self.0.failures.fetch_add(1, Ordering::Relaxed);
-            if !told {
+            if !logged {
                 tracing::warn!(reason, "redis.unreachable");
-                told = true;
+                logged = true;
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
@@ -176,6 +177,11 @@ impl Redis {
         probe.key(PROBE_KEY).invoke_async::<()>(&mut connection).await?;
         Ok(connection)
     }
+}
+
+/// What the log may say of an error. A server's own words may repeat what it was sent, such as a password.
+fn told(error: &RedisError) -> String {
+    if error.is_io_error() { error.to_string() } else { error.category().to_owned() }
 }
 
 #[cfg(test)]
