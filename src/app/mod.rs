@@ -14,7 +14,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::service::TowerToHyperService;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::housekeeping::Chores;
@@ -148,6 +148,7 @@ impl App {
             counters,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
+            drains: Arc::new(Semaphore::new(DRAINS)),
             tasks: data_plane.tasks().clone(),
             draining: data_plane.drain_token().clone(),
             cut: data_plane.cut_token().clone(),
@@ -260,6 +261,8 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
     Ok(())
 }
 
+/// Streams that are read to their end at the same time although their clients have left.
+const DRAINS: usize = 64;
 /// Where the journal is, below the data directory.
 const JOURNAL: &str = "journal";
 /// How often an instance on a shared database says that it lives.

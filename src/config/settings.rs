@@ -266,6 +266,8 @@ pub struct Upstream {
     pub max_attempts: usize,
     /// Silence in a committed stream after which a comment is sent.
     pub heartbeat_after: Duration,
+    /// How long a stream is read on, for the provider's own figures, after its client has left; zero cuts it at once.
+    pub drain_after_disconnect: Duration,
 }
 
 impl Default for Upstream {
@@ -278,6 +280,7 @@ impl Default for Upstream {
             total_timeout: Duration::from_secs(3600),
             max_attempts: 10,
             heartbeat_after: Duration::from_secs(15),
+            drain_after_disconnect: Duration::ZERO,
         }
     }
 }

@@ -94,6 +94,8 @@ settings! {
         => upstream.total_timeout = value::duration;
     Some("upstream.max_attempts"), None => upstream.max_attempts = |v| value::count(v, 1, 100);
     Some("upstream.heartbeat_after"), None => upstream.heartbeat_after = value::duration;
+    Some("upstream.drain_after_disconnect"), None
+        => upstream.drain_after_disconnect = value::duration_or_zero;
     Some("egress.allow"), Some("KEYSTILE_EGRESS_ALLOW") => egress_allow = value::egress_allow;
     Some("log.filter"), Some("KEYSTILE_LOG") => telemetry.log_filter = value::log_filter;
     Some("log.format"), Some("KEYSTILE_LOG_FORMAT") => telemetry.log_format = value::log_format;

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{error::GatewayError, relay::Relay};
+use super::{drain::Streamed, error::GatewayError};
 
 /// Slow clients may take this long before the minimum rate is asked of them.
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub enum GatewayBody {
     /// All of it is here.
     Full(Option<Bytes>),
     /// A provider's stream, relayed as it comes.
-    Relay(Box<Relay>),
+    Relay(Streamed),
 }
 
 impl GatewayBody {

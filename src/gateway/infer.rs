@@ -11,6 +11,7 @@ use super::{
     House, Journey,
     authenticate::Principal,
     body::{self, GatewayBody},
+    drain::Streamed,
     error::GatewayError,
     forward::{self, Answer, Content},
     meter::{Charge, Facts, Meter},
@@ -128,7 +129,9 @@ async fn stream(
     };
     let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
     let body = match answer.content {
-        Content::Stream(opened) => GatewayBody::Relay(Box::new(Relay::new(house, *opened, 200, meter))),
+        Content::Stream(opened) => {
+            GatewayBody::Relay(Streamed::new(Relay::new(house, *opened, 200, meter), house))
+        }
         Content::Streamed(bytes) | Content::Whole(bytes) => {
             meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
             meter.finish(200, Outcome::Ok).safe().await;

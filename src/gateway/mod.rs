@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod body;
+mod drain;
 mod error;
 mod forward;
 mod infer;
@@ -27,6 +28,7 @@ use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -66,6 +68,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// Wall time.
     pub clock: Clock,
+    /// Places for streams that are read to their end although their clients have left.
+    pub drains: Arc<Semaphore>,
     /// Calls that outlive their clients; awaited at shutdown.
     pub tasks: TaskTracker,
     /// Set when the process is going down and no new request is taken.

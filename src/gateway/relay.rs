@@ -127,6 +127,7 @@ pub struct Relay {
     gather: Gather,
     /// Ends when the record survives a loss of power; what is left to say waits for it.
     unsafe_yet: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    client_left: bool,
     /// When a crash was last told what the stream has used.
     noted: Instant,
     timer: Pin<Box<Sleep>>,
@@ -155,6 +156,7 @@ impl Relay {
             said_cr: false,
             gather: Gather::Release,
             unsafe_yet: None,
+            client_left: false,
             noted: now,
             timer: Box::pin(tokio::time::sleep_until(first_alarm)),
             cut: Box::pin(house.cut.clone().cancelled_owned()),
@@ -220,6 +222,16 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Whether everything is settled and recorded.
+    pub(super) fn has_ended(&self) -> bool {
+        self.meter.is_none()
+    }
+
+    /// Nobody reads it any more; it is polled on for what the provider reports at its end.
+    pub(super) fn client_left(&mut self) {
+        self.client_left = true;
     }
 
     /// Tells the journal now and then how far the stream has come, for whoever would have to settle it after a crash.
@@ -319,6 +331,7 @@ impl Relay {
         let Some(mut meter) = self.meter.take() else { return };
         let reported_error = self.tap.has_error();
         let (attempt, outcome) = match cut {
+            _ if self.client_left => (AttemptOutcome::ClientGone, Outcome::ClientGone),
             None if reported_error => (AttemptOutcome::Broken, Outcome::UpstreamError),
             None => (AttemptOutcome::Ok, Outcome::Ok),
             Some(cut) => (AttemptOutcome::Broken, cut.outcome()),

@@ -63,7 +63,6 @@ pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
-pub use usage::SpendRow;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,

@@ -6,35 +6,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use entity::{spend_counter, usage_record};
+use entity::usage_record;
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait,
+    ConnectionTrait, EntityTrait, QueryTrait,
     sea_query::{OnConflict, Query},
 };
 
 use super::{
-    Store, StoreError, Tx,
+    StoreError, Tx,
     counters::{self, Posting},
     rollup, rows,
 };
-use crate::domain::{Counter, NanoUsd, Scope, SpendWindow, Timestamp, UsageRecord, WindowIndex, Zone};
+use crate::domain::{Counter, NanoUsd, UsageRecord};
 
 /// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
 const ROWS_AT_ONCE: usize = 500;
-
-/// Settled spend of one scope in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpendRow {
-    /// Whose.
-    pub scope: Scope,
-    /// In which kind of window.
-    pub window: SpendWindow,
-    /// In which day, week or month.
-    pub index: WindowIndex,
-    /// How much.
-    pub settled: NanoUsd,
-}
 
 /// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
 /// Records without a cost add nothing to the counters; of two with one request id the first stands.
@@ -131,27 +118,6 @@ fn usage_row(record: &UsageRecord) -> usage_record::ActiveModel {
         time_to_first_token_ms: Set(record.time_to_first_token_ms.map(count)),
         tags: Set(rows::json_text(&record.tags)),
     }
-}
-
-impl Store {
-    /// Settled spend in the windows that `now` lies in; a scope or window without a row has spent nothing.
-    pub async fn load_spend(&self, now: Timestamp) -> Result<Vec<SpendRow>, StoreError> {
-        let running = SpendWindow::ALL.into_iter().fold(Condition::any(), |any, window| {
-            any.add(
-                Condition::all()
-                    .add(spend_counter::Column::Window.eq(window.as_str()))
-                    .add(spend_counter::Column::WindowIndex.eq(window.index(now, Zone::UTC).0)),
-            )
-        });
-        let found = spend_counter::Entity::find().filter(running).all(self.reader()).await?;
-        found.iter().map(spend_row).collect()
-    }
-}
-
-fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
-    let Counter { scope, window, index } =
-        rows::counter("spend_counter", &row.scope, &row.scope_id, &row.window, row.window_index)?;
-    Ok(SpendRow { scope, window, index, settled: NanoUsd::new(row.settled_nano_usd) })
 }
 
 #[cfg(test)]

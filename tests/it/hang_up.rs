@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gate, Gateway, RawClient, Upstream, VirtualKey, chat_events, chat_ok, done,
-    gateway::chat_request, usage,
+    Answer, Gate, Gateway, RawClient, Upstream, VirtualKey, chat_events, chat_ok, done, eventually,
+    gateway::chat_request, usage, usage_chunk,
 };
 
 /// The contract's second, and room for a machine that builds something else at the same time.
@@ -235,4 +235,34 @@ async fn a_client_that_never_reads_is_cut_in_the_end() {
     upstream.seen()[0].disconnected().await;
     assert_eq!(gateway.only_usage().await["outcome"], "client_gone");
     drop(slow);
+}
+
+#[tokio::test]
+async fn a_stream_may_be_read_to_its_end_after_its_client_left_and_is_settled_exactly() {
+    let gate = Gate::new();
+    let mut events = chat_events(&["one", "two"]);
+    let rest = events.split_off(1);
+    let answer = Answer::stream()
+        .send_all(events)
+        .wait(&gate)
+        .send_all(rest)
+        .send(usage_chunk(&usage(11, 7)))
+        .send(done())
+        .end();
+    let upstream = Upstream::always(answer).await;
+    let (gateway, key) = Gateway::simple_with(&upstream, |config| {
+        config.upstream.drain_after_disconnect = Duration::from_secs(60);
+    })
+    .await;
+    let mut client = ask(&gateway, &key, json!({ "stream": true })).await;
+    client.first_byte().await;
+    drop(client);
+    eventually("the gateway to notice", || async {
+        (gateway.app.house.drains.available_permits() == 63).then_some(())
+    })
+    .await;
+    gate.open();
+    let row = gateway.only_usage().await;
+    assert_eq!((&row["outcome"], &row["usage_source"]), (&json!("client_gone"), &json!("provider")));
+    assert_eq!((&row["input_tokens"], &row["output_tokens"]), (&json!(11), &json!(7)));
 }

@@ -21,6 +21,7 @@ mod rate_limit_shared;
 mod retention;
 mod revocation;
 mod schema;
+mod several;
 mod shutdown;
 mod spend_cap;
 mod stream_faults;

@@ -45,7 +45,39 @@ impl<B: Bank> Banker<B> {
         {
             requests.push(request);
         }
-        let wanted = self.gather(&requests);
+        let mut wanted = self.gather(&requests);
+        // Whoever only looks writes nothing.
+        let looked_at: Vec<Counter> =
+            wanted.iter().filter(|(_, wanted)| wanted.cap.is_none()).map(|(counter, _)| *counter).collect();
+        wanted.retain(|_, wanted| wanted.cap.is_some());
+        let mut answer = match looked_at.is_empty() {
+            true => Ok(()),
+            false => self.look(&looked_at).await,
+        };
+        if !wanted.is_empty() && answer.is_ok() {
+            answer = self.take(wanted).await;
+        }
+        for request in requests {
+            let mine = match &answer {
+                Ok(()) => Ok(()),
+                Err(_) => Err(StoreError::Unavailable),
+            };
+            // Whoever no longer waits does not need it.
+            request.done.send(mine).ok();
+        }
+    }
+
+    async fn look(&mut self, counters: &[Counter]) -> Result<(), StoreError> {
+        match call(self.bank.counters(self.id, counters)).await {
+            Ok(states) => {
+                self.accounts.learn(&states);
+                Ok(())
+            }
+            Err(_) => Err(StoreError::Unavailable),
+        }
+    }
+
+    async fn take(&mut self, wanted: BTreeMap<Counter, Wanted>) -> Result<(), StoreError> {
         let live = i128::from(self.shared.live.load(Ordering::Relaxed).max(1));
         type Wish = Box<dyn Fn(&CounterState) -> (NanoUsd, NanoUsd) + Send + Sync>;
         let wishes: Vec<(Counter, NanoUsd, Wish)> = wanted
@@ -60,7 +92,7 @@ impl<B: Bank> Banker<B> {
             .iter()
             .map(|(counter, cap, wish)| LeaseAsk { counter: *counter, cap: *cap, wish })
             .collect();
-        let answer = match call(self.bank.take(self.holder, &asks)).await {
+        match call(self.bank.take(self.holder, &asks)).await {
             Ok(states) => {
                 self.accounts.learn(&states);
                 self.shared.leases_taken.fetch_add(states.len() as u64, Ordering::Relaxed);
@@ -75,14 +107,6 @@ impl<B: Bank> Banker<B> {
                 tracing::error!(%error, "ledger.lease_refused");
                 Err(StoreError::Unavailable)
             }
-        };
-        for request in requests {
-            let mine = match &answer {
-                Ok(()) => Ok(()),
-                Err(_) => Err(StoreError::Unavailable),
-            };
-            // Whoever no longer waits does not need it.
-            request.done.send(mine).ok();
         }
     }
 
@@ -181,7 +205,7 @@ impl<B: Bank> Banker<B> {
 }
 
 fn wish(wanted: &Wanted, state: &CounterState, live: i128) -> (NanoUsd, NanoUsd) {
-    let Some(cap) = wanted.cap else { return (NanoUsd::ZERO, NanoUsd::ZERO) };
+    let cap = wanted.cap.unwrap_or_default();
     let room = Room {
         free: i128::from(cap.nano()) - i128::from(state.settled.nano()) - i128::from(state.leased.nano()),
         granted: i128::from(state.granted.nano()),
@@ -218,6 +242,8 @@ fn give_up(
         let idle = period.used_at.elapsed() >= idle_after;
         // A cap that was lowered leaves less than what is leased.
         let within_cap = (period.granted + room.free.min(0)).max(used);
+        // Large requests of long ago do not keep leases small for ever.
+        period.appetite -= period.appetite / 64;
         let keep = room.keep(wanted, idle).min(within_cap);
         (keep < period.granted).then(|| {
             period.granted = keep;

@@ -1,13 +1,16 @@
 use std::collections::BTreeSet;
 
-use entity::spend_rollup;
+use entity::{spend_counter, spend_rollup};
 use proptest::prelude::*;
-use sea_orm::PaginatorTrait;
+use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter};
 
 use super::*;
 use crate::{
-    domain::{TenantId, VirtualKeyId},
-    store::testing::{self, record},
+    domain::{Scope, SpendWindow, TenantId, Timestamp, VirtualKeyId, WindowIndex, Zone},
+    store::{
+        Store,
+        testing::{self, record},
+    },
 };
 
 fn at(text: &str) -> Timestamp {
@@ -246,4 +249,38 @@ proptest! {
         prop_assert_eq!(&parts.2, &sums);
         prop_assert_eq!(whole, parts);
     }
+}
+
+/// Settled spend of one scope in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct SpendRow {
+    /// Whose.
+    pub scope: Scope,
+    /// In which kind of window.
+    pub window: SpendWindow,
+    /// In which day, week or month.
+    pub index: WindowIndex,
+    /// How much.
+    pub settled: NanoUsd,
+}
+
+impl Store {
+    /// Settled spend in the windows that `now` lies in; a scope or window without a row has spent nothing.
+    pub(in crate::store) async fn load_spend(&self, now: Timestamp) -> Result<Vec<SpendRow>, StoreError> {
+        let running = SpendWindow::ALL.into_iter().fold(Condition::any(), |any, window| {
+            any.add(
+                Condition::all()
+                    .add(spend_counter::Column::Window.eq(window.as_str()))
+                    .add(spend_counter::Column::WindowIndex.eq(window.index(now, Zone::UTC).0)),
+            )
+        });
+        let found = spend_counter::Entity::find().filter(running).all(self.reader()).await?;
+        found.iter().map(spend_row).collect()
+    }
+}
+
+fn spend_row(row: &spend_counter::Model) -> Result<SpendRow, StoreError> {
+    let Counter { scope, window, index } =
+        rows::counter("spend_counter", &row.scope, &row.scope_id, &row.window, row.window_index)?;
+    Ok(SpendRow { scope, window, index, settled: NanoUsd::new(row.settled_nano_usd) })
 }

@@ -311,6 +311,14 @@ impl Gateway {
         Setup { config, clock, metrics: keystile::app::metrics(), dir }
     }
 
+    /// Another gateway on the same database, with a data directory of its own.
+    pub fn beside(&self) -> Setup {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = self.config.clone();
+        config.server.data_dir = dir.path().join("data");
+        Setup { config, clock: self.clock.clone(), metrics: keystile::app::metrics(), dir: Arc::new(dir) }
+    }
+
     /// Where its database is.
     pub fn database_url(&self) -> String {
         match &self.config.database_url {
