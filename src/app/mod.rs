@@ -249,8 +249,6 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
     Ok(())
 }
 
-/// Where the journal is, below the data directory.
-const JOURNAL: &str = "journal";
 /// How often an instance on a shared database says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long after its last word it counts as alive, when shares are measured out.
@@ -270,7 +268,7 @@ fn ledger_settings(config: &Config) -> LedgerSettings {
             live_within: LIVE_WITHIN,
             grace: config.ledger.lease_grace,
         }),
-        ..LedgerSettings::new(config.server.data_dir.join(JOURNAL))
+        ..LedgerSettings::new(foundation::journal_dir(config))
     }
 }
 
