@@ -144,7 +144,7 @@ impl Foundation {
 }
 
 /// The master keys: the operator's, else the data directory's own, else, on a new local database, a new one.
-fn key_ring(
+pub(super) fn key_ring(
     config: &Config,
     missing: MasterKeys,
     nothing_sealed: bool,

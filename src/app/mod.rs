@@ -5,6 +5,7 @@
 //! finish, write every usage record, close the database.
 
 mod demo_house;
+pub mod doctor;
 mod error;
 mod foundation;
 mod housekeeping;
