@@ -1,15 +1,18 @@
 //! What every command stands on: the database, the master keys, the house's own secrets. `serve` builds the house on
 //! it; other commands open it beside a running gateway and touch neither its lock nor its listeners.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::StartError;
 use crate::{
     catalogue::Catalogue,
     config::Config,
-    control::{AuditKey, Control, Notify, Parts, Settings},
+    control::{AuditKey, Control, Notify, Parts, Settings, Sight},
     domain::{Clock, EgressPolicy},
-    ledger::Ledger,
+    ledger::{Ledger, instance_in},
     store::{Options, Schema, Store},
     vault::{
         Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
@@ -19,6 +22,14 @@ use crate::{
 
 /// The master key's file in the data directory.
 const KEY_FILE: &str = "master.key";
+
+/// Where the journal is, below the data directory.
+const JOURNAL: &str = "journal";
+
+/// Where the journal is.
+pub(super) fn journal_dir(config: &Config) -> PathBuf {
+    config.server.data_dir.join(JOURNAL)
+}
 
 /// What to do when no master key is given. Whoever may make one is the gateway itself, which also brings the schema up to
 /// date; the others refuse one that is not.
@@ -106,6 +117,15 @@ impl Foundation {
         ledger: Option<Ledger>,
         notify: Notify,
     ) -> Result<Control, StartError> {
+        let shared = config.database_file().is_none();
+        let here = match &ledger {
+            Some(ledger) => Some(ledger.id()),
+            // On SQLite the gateway beside this process need not say that it lives. What cannot be read is looked at by
+            // `doctor`.
+            None if !shared => instance_in(&journal_dir(config)).ok().flatten(),
+            None => None,
+        };
+        let sight = Sight { here, shared, release_after: config.ledger.release_after };
         Ok(Control::new(Parts {
             store: self.store,
             vault: self.vault,
@@ -118,13 +138,13 @@ impl Foundation {
             ledger,
             clock: self.clock,
             notify,
-            settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default },
+            settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default, sight },
         }))
     }
 }
 
 /// The master keys: the operator's, else the data directory's own, else, on a new local database, a new one.
-fn key_ring(
+pub(super) fn key_ring(
     config: &Config,
     missing: MasterKeys,
     nothing_sealed: bool,

@@ -5,6 +5,7 @@
 //! finish, write every usage record, close the database.
 
 mod demo_house;
+pub mod doctor;
 mod error;
 mod foundation;
 mod housekeeping;
@@ -263,8 +264,6 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
 
 /// Streams that are read to their end at the same time although their clients have left.
 const DRAINS: usize = 64;
-/// Where the journal is, below the data directory.
-const JOURNAL: &str = "journal";
 /// How often an instance on a shared database says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long after its last word it counts as alive, when shares are measured out.
@@ -284,7 +283,7 @@ fn ledger_settings(config: &Config) -> LedgerSettings {
             live_within: LIVE_WITHIN,
             grace: config.ledger.lease_grace,
         }),
-        ..LedgerSettings::new(config.server.data_dir.join(JOURNAL))
+        ..LedgerSettings::new(foundation::journal_dir(config))
     }
 }
 

@@ -12,7 +12,12 @@ use axum::{
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 
-use crate::{gateway::House, limits::Counters, telemetry::metrics};
+use crate::{
+    gateway::House,
+    ledger::Counts,
+    limits::Counters,
+    telemetry::{Metrics, metrics},
+};
 
 /// Their routes.
 pub(super) fn router(house: Arc<House>) -> Router {
@@ -65,7 +70,32 @@ async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
         catch_up(&house.metrics.rate_corrections_dropped, shared.dropped());
         house.metrics.redis_up.set(shared.is_up().into());
     }
+    export(&house.metrics, &counts);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], house.metrics.encode())
+}
+
+/// What the ledger counts of leases and of its journal.
+fn export(metrics: &Metrics, counts: &Counts) {
+    let Counts { leases_taken, fenced, live_instances, journal, .. } = counts;
+    for (counter, count) in [
+        (&metrics.leases_taken, *leases_taken),
+        (&metrics.leases_fenced, *fenced),
+        (&metrics.journal_records, journal.records),
+        (&metrics.journal_bytes, journal.bytes),
+        (&metrics.journal_writes, journal.writes),
+        (&metrics.journal_syncs, journal.syncs),
+    ] {
+        catch_up(counter, count);
+    }
+    metrics.live_instances.set(i64::from(*live_instances));
+    metrics.journal_broken.set(i64::from(journal.broken));
+    for (gauge, count) in [
+        (&metrics.journal_segments, journal.segments),
+        (&metrics.journal_open, journal.open),
+        (&metrics.journal_unapplied, journal.unapplied),
+    ] {
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
 }
 
 /// Brings a counter up to a count that is kept elsewhere. Two scrapes at once may not count the same step twice.

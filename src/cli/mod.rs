@@ -1,17 +1,20 @@
 //! What an operator types. Data goes to standard output, everything else to standard error.
 //!
 //! Only `serve` locks the data directory; the other commands open the database beside a running gateway, act as actor
-//! `cli`, and what they change is in force there within a second.
+//! `cli`, and what they change is in force there within a second. `instances` asks the running gateway instead.
 
 mod admin;
 mod audit;
 mod budgets;
+mod doctor;
+mod instances;
 mod keys;
 mod master_key;
 mod open;
 mod output;
 mod prices;
 mod provider_keys;
+mod remote;
 mod secret;
 mod serve;
 mod spend;
@@ -94,6 +97,11 @@ enum Command {
     /// The same record, filtered.
     #[command(subcommand)]
     Events(audit::Events),
+    /// Gateways that share the database, asked of a running one.
+    #[command(subcommand)]
+    Instances(instances::Instances),
+    /// Look at everything that a gateway stands on, and say what to do.
+    Doctor(doctor::Doctor),
 }
 
 /// Reads the command line and does what it says.
@@ -116,6 +124,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::Usage(usage) => usage.run(&shared).await,
             Command::Audit(audit) => audit.run(&shared).await,
             Command::Events(events) => events.run(&shared).await,
+            Command::Instances(instances) => instances.run(&shared).await,
+            Command::Doctor(doctor) => doctor.run(&shared).await,
         }
     });
     match done {

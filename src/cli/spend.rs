@@ -64,6 +64,12 @@ impl Spend {
             table.cells(total);
             table.print()?;
         }
+        let unreconciled = report.unreconciled().micro_rounded_up();
+        if unreconciled > 0 && !self.json {
+            output::note(format_args!(
+                "{unreconciled} µUSD may have been spent besides by gateways that are silent; see `keystile instances list`"
+            ));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

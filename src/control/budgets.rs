@@ -92,6 +92,9 @@ pub struct BudgetView {
     /// When the window ends; `null` for `total`.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub window_resets_at: Option<Timestamp>,
+    /// Leased to gateways that are silent, all windows together, rounded up: at most so much may have been spent beyond
+    /// what is known. 0 when there is none.
+    pub unreconciled_micro_usd: i64,
     /// How many virtual keys have joined it; deleted ones do not count.
     pub virtual_keys: u64,
     /// When it was made.
@@ -219,16 +222,24 @@ impl Control {
     async fn view_budgets(&self, budgets: Vec<Budget>) -> Result<Vec<BudgetView>, ControlError> {
         let zones = self.store.tenant_zones(budgets.iter().map(|budget| budget.tenant_id)).await?;
         let joins = self.store.budget_joins(&budgets).await?;
+        let unreconciled = self.unreconciled(budgets.iter().map(|budget| budget.id.into())).await?;
         let mut views = Vec::with_capacity(budgets.len());
         for budget in budgets {
             let zone = zones.get(&budget.tenant_id).copied().unwrap_or_default();
             let joined = joins.get(&budget.id).copied().unwrap_or_default();
-            views.push(self.show_budget(budget, zone, joined).await?);
+            let unreconciled = unreconciled.get(&budget.id.into()).copied().unwrap_or_default();
+            views.push(self.show_budget(budget, zone, joined, unreconciled).await?);
         }
         Ok(views)
     }
 
-    async fn show_budget(&self, budget: Budget, zone: Zone, joined: u64) -> Result<BudgetView, ControlError> {
+    async fn show_budget(
+        &self,
+        budget: Budget,
+        zone: Zone,
+        joined: u64,
+        unreconciled: NanoUsd,
+    ) -> Result<BudgetView, ControlError> {
         let standing = self.standing(budget.id.into(), budget.window, zone).await?;
         Ok(BudgetView {
             id: budget.id,
@@ -241,6 +252,7 @@ impl Control {
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
             remaining_micro_usd: budget.amount.map(|cap| left(&standing, cap).micro_rounded_down()),
             window_resets_at: budget.window.resets_at(self.clock.now(), zone),
+            unreconciled_micro_usd: unreconciled.micro_rounded_up(),
             virtual_keys: joined,
             created_at: budget.created_at,
             updated_at: budget.updated_at,

@@ -27,6 +27,9 @@ pub enum ControlError {
     /// It stands against what is there already.
     #[error("{0}")]
     Conflict(String),
+    /// An instance's leases cannot be released, because it lives or may live.
+    #[error("{0}")]
+    InstanceAlive(String),
     /// An `Idempotency-Key` came again with something else.
     #[error("this `Idempotency-Key` was used for another request; choose a new one")]
     IdempotencyMismatch,

@@ -158,15 +158,19 @@ pub struct LimitsView {
     /// When the window ends; `null` for `total`.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub window_resets_at: Option<Timestamp>,
+    /// Leased to gateways that are silent, all windows together, rounded up: at most so much may have been spent beyond
+    /// what is known. 0 when there is none.
+    pub unreconciled_micro_usd: i64,
 }
 
 impl Control {
-    /// Limits and their standing.
+    /// Limits and their standing; `unreconciled` is what dead instances hold of the scope.
     pub(super) async fn limits_view(
         &self,
         of: Scope,
         limits: &StoredLimits,
         zone: Zone,
+        unreconciled: NanoUsd,
     ) -> Result<LimitsView, ControlError> {
         let window = limits.spend_window;
         let standing = self.standing(of, window, zone).await?;
@@ -185,6 +189,7 @@ impl Control {
             reserved_micro_usd: standing.reserved.micro_rounded_up(),
             remaining_micro_usd: limits.spend_cap.map(|cap| left(&standing, cap).micro_rounded_down()),
             window_resets_at: window.resets_at(self.clock.now(), zone),
+            unreconciled_micro_usd: unreconciled.micro_rounded_up(),
         })
     }
 

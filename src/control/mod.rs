@@ -13,6 +13,7 @@ mod checks;
 mod csv;
 mod error;
 mod idempotency;
+mod instances;
 mod limits;
 mod patch;
 mod prices;
@@ -43,6 +44,7 @@ pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
 pub use budgets::{BudgetChange, BudgetView, NewBudget};
 pub use error::ControlError;
 pub use idempotency::Idempotency;
+pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
 pub use limits::{LimitChanges, LimitsView};
 pub use patch::Patch;
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
@@ -89,12 +91,14 @@ impl fmt::Debug for Notify {
 }
 
 /// What the operator decided that matters here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Which upstream addresses may be stored.
     pub egress: EgressPolicy,
     /// Whether uploads are retrievable unless they say otherwise.
     pub retrievable_by_default: bool,
+    /// Which instances count as alive.
+    pub sight: Sight,
 }
 
 /// What [`Control`] is made of.

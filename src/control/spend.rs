@@ -242,7 +242,8 @@ impl Control {
                 ),
             ));
         }
-        Ok(SpendReport { keys, groups, total })
+        let unreconciled = self.unreconciled_of_keys(scope, filter.virtual_key).await?;
+        Ok(SpendReport { keys, groups, total, unreconciled })
     }
 
     async fn filter(&self, actor: &Actor, query: &UsageQuery) -> Result<UsageFilter, ControlError> {

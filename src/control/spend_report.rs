@@ -6,7 +6,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 use super::{ControlError, checks, csv};
-use crate::store::{Group, GroupKey, Sums};
+use crate::{
+    domain::NanoUsd,
+    store::{Group, GroupKey, Sums},
+};
 
 /// Sums by group, and the sum of everything.
 #[derive(Clone, Debug)]
@@ -14,6 +17,9 @@ pub struct SpendReport {
     pub(super) keys: Vec<GroupKey>,
     pub(super) groups: Vec<Group>,
     pub(super) total: Sums,
+    /// Leased by dead instances of the virtual keys that the report is about; no window, model or provider is known of
+    /// it.
+    pub(super) unreconciled: NanoUsd,
 }
 
 /// Reads `group_by`.
@@ -51,6 +57,11 @@ impl SpendReport {
     /// The sum of everything.
     pub fn total(&self) -> &Sums {
         &self.total
+    }
+
+    /// What may have been spent besides and is not known: leased by gateways that are silent.
+    pub fn unreconciled(&self) -> NanoUsd {
+        self.unreconciled
     }
 
     /// The names of the grouping's columns.
@@ -113,12 +124,21 @@ impl Serialize for SpendReport {
         let rows: Vec<_> = self
             .groups
             .iter()
-            .map(|group| SpendRow { columns: &columns, values: &group.values, sums: &group.sums })
+            .map(|group| SpendRow {
+                columns: &columns,
+                values: &group.values,
+                sums: &group.sums,
+                unreconciled: None,
+            })
             .collect();
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("data", &rows)?;
         map.serialize_entry("next_cursor", &None::<&str>)?;
-        map.serialize_entry("total", &SpendRow { columns: &[], values: &[], sums: &self.total })?;
+        let unreconciled = Some(self.unreconciled.micro_rounded_up());
+        map.serialize_entry(
+            "total",
+            &SpendRow { columns: &[], values: &[], sums: &self.total, unreconciled },
+        )?;
         map.end()
     }
 }
@@ -127,6 +147,8 @@ struct SpendRow<'a> {
     columns: &'a [String],
     values: &'a [Option<String>],
     sums: &'a Sums,
+    /// Only known of the whole.
+    unreconciled: Option<i64>,
 }
 
 impl Serialize for SpendRow<'_> {
@@ -141,6 +163,9 @@ impl Serialize for SpendRow<'_> {
         let cost =
             RawValue::from_string(micro_text(self.sums.cost_nano_usd)).map_err(serde::ser::Error::custom)?;
         map.serialize_entry("cost_micro_usd", &cost)?;
+        if let Some(unreconciled) = self.unreconciled {
+            map.serialize_entry("unreconciled_micro_usd", &unreconciled)?;
+        }
         map.end()
     }
 }

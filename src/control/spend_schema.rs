@@ -25,6 +25,15 @@ impl PartialSchema for SpendReport {
                 "The columns that `group_by` names, and the sums; a tag that is not set is `null`",
             ))
             .additional_properties(Some(AdditionalProperties::RefOr(maybe_text().into())));
+        let total = sums()
+            .property(
+                "unreconciled_micro_usd",
+                ObjectBuilder::new().schema_type(Type::Integer).description(Some(
+                    "Leased of virtual keys to gateways that are silent, rounded up: at most so much may have been spent besides",
+                )),
+            )
+            .required("unreconciled_micro_usd")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)));
         ObjectBuilder::new()
             .description(Some("Sums by group, and the sum of everything"))
             .property("data", ArrayBuilder::new().items(row))
@@ -34,7 +43,7 @@ impl PartialSchema for SpendReport {
                 ObjectBuilder::new().schema_type(Type::Null).description(Some("A report is one page")),
             )
             .required("next_cursor")
-            .property("total", sums().additional_properties(Some(AdditionalProperties::FreeForm(false))))
+            .property("total", total)
             .required("total")
             .additional_properties(Some(AdditionalProperties::FreeForm(false)))
             .into()

@@ -11,7 +11,7 @@ use super::{
     limits::request_with_limits,
 };
 use crate::{
-    domain::{Actor, AuditAction, Permission, TenantId, Timestamp, Zone},
+    domain::{Actor, AuditAction, NanoUsd, Permission, TenantId, Timestamp, Zone},
     store::{
         Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_delete, tenant_delete, tenant_find,
         tenant_find_named, tenant_insert, tenant_update, user_count_active_owners, users_delete,
@@ -111,8 +111,10 @@ impl Control {
         permit(actor, Permission::ManageKeys)?;
         let found = self.store.tenants(scope_of(actor), page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
+        let unreconciled = self.unreconciled(found.items.iter().map(|tenant| tenant.id.into())).await?;
         for tenant in found.items {
-            items.push(self.view_tenant(tenant).await?);
+            let unreconciled = unreconciled.get(&tenant.id.into()).copied().unwrap_or_default();
+            items.push(self.show_tenant(tenant, unreconciled).await?);
         }
         Ok(Paged { items, next_cursor: found.next_cursor })
     }
@@ -200,11 +202,16 @@ impl Control {
     }
 
     async fn view_tenant(&self, tenant: Tenant) -> Result<TenantView, ControlError> {
+        let unreconciled = self.unreconciled([tenant.id.into()]).await?.into_values().sum();
+        self.show_tenant(tenant, unreconciled).await
+    }
+
+    async fn show_tenant(&self, tenant: Tenant, unreconciled: NanoUsd) -> Result<TenantView, ControlError> {
         Ok(TenantView {
             id: tenant.id,
             name: tenant.name,
             time_zone: tenant.zone.name(),
-            limits: self.limits_view(tenant.id.into(), &tenant.limits, tenant.zone).await?,
+            limits: self.limits_view(tenant.id.into(), &tenant.limits, tenant.zone, unreconciled).await?,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
         })

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Actor, AuditAction, BudgetId, KeyDigest, ModelName, Permission, TenantId, Timestamp, VirtualKeyId,
-        VirtualKeyPlaintext, Zone,
+        Actor, AuditAction, BudgetId, KeyDigest, ModelName, NanoUsd, Permission, TenantId, Timestamp,
+        VirtualKeyId, VirtualKeyPlaintext, Zone,
     },
     store::{
         Page, Paged, StoredLimits, VirtualKey, alias_exists, virtual_key_find, virtual_key_insert,
@@ -203,9 +203,11 @@ impl Control {
         let found = self.store.virtual_keys(scope, page).await.or_bad_cursor()?;
         let mut items = Vec::with_capacity(found.items.len());
         let zones = self.store.tenant_zones(found.items.iter().map(|key| key.tenant_id)).await?;
+        let unreconciled = self.unreconciled(found.items.iter().map(|key| key.id.into())).await?;
         for key in found.items {
             let zone = zones.get(&key.tenant_id).copied().unwrap_or_default();
-            items.push(self.show_virtual_key(key, zone).await?);
+            let unreconciled = unreconciled.get(&key.id.into()).copied().unwrap_or_default();
+            items.push(self.show_virtual_key(key, zone, unreconciled).await?);
         }
         Ok(Paged { items, next_cursor: found.next_cursor })
     }
@@ -329,10 +331,16 @@ impl Control {
     async fn view_virtual_key(&self, key: VirtualKey) -> Result<VirtualKeyView, ControlError> {
         let zones = self.store.tenant_zones(std::iter::once(key.tenant_id)).await?;
         let zone = zones.get(&key.tenant_id).copied().unwrap_or_default();
-        self.show_virtual_key(key, zone).await
+        let unreconciled = self.unreconciled([key.id.into()]).await?.into_values().sum();
+        self.show_virtual_key(key, zone, unreconciled).await
     }
 
-    async fn show_virtual_key(&self, key: VirtualKey, zone: Zone) -> Result<VirtualKeyView, ControlError> {
+    async fn show_virtual_key(
+        &self,
+        key: VirtualKey,
+        zone: Zone,
+        unreconciled: NanoUsd,
+    ) -> Result<VirtualKeyView, ControlError> {
         let now = self.clock.now();
         Ok(VirtualKeyView {
             id: key.id,
@@ -346,7 +354,7 @@ impl Control {
             } else {
                 KeyLife::Active
             },
-            limits: self.limits_view(key.id.into(), &key.limits, zone).await?,
+            limits: self.limits_view(key.id.into(), &key.limits, zone, unreconciled).await?,
             fallback_models: key.fallback_models,
             tags: key.tags,
             budgets: key.budgets,

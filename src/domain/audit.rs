@@ -13,7 +13,7 @@ pub enum AuditCategory {
     KeyManagement,
     /// People, sessions and roles.
     Identity,
-    /// Tenants, prices and settings.
+    /// Tenants, prices, instances and settings.
     Configuration,
 }
 
@@ -96,6 +96,8 @@ audit_actions! {
     TenantDeleted = "tenant.deleted" in Configuration;
     /// Prices were set.
     PricesSet = "prices.set" in Configuration;
+    /// The leases of a silent instance were given back to their caps.
+    LeasesReleased = "lease.released" in Configuration;
 }
 
 /// One act, before it is chained into the log.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -20,7 +20,7 @@ use super::{
     accounts::{Accounts, Standing},
     bank::Bank,
     banker::{Banker, FIRST_RETRY, LeaseRequest, Posted, Progress, Shared, Sharing},
-    journal::{self, Durability, Faults, Journal},
+    journal::{self, Durability, Faults, Journal, JournalError},
     place::{Place, Unrecordable},
     recovery::{Recovered, RecoveryError, recover},
     reserve::{Want, Wants},
@@ -109,9 +109,9 @@ impl Ledger {
         let LedgerSettings { journal_dir, durability, segment_bytes, capacity, sharing, faults } = settings;
         let settings = |dir| journal::Settings { dir, durability, segment_bytes, faults: faults.clone() };
         let since = Accounts::moment();
-        let (journal, replay, registered) = match Journal::id_in(&journal_dir)? {
+        let (journal, replay, registered) = match instance_in(&journal_dir)? {
             Some(id) => {
-                let registered = bank.register(instance(id)).await?;
+                let registered = bank.register(id).await?;
                 let (journal, replay) = Journal::open(settings(journal_dir), registered.applied_seq)?;
                 (journal, replay, registered)
             }
@@ -306,6 +306,14 @@ pub struct Counts {
     pub live_instances: u32,
     /// The journal's own.
     pub journal: journal::Stats,
+}
+
+/// The instance whose journal is in `dir`, if there is a journal.
+///
+/// # Errors
+/// When the directory is there and cannot be read.
+pub fn instance_in(dir: &Path) -> Result<Option<InstanceId>, JournalError> {
+    Ok(Journal::id_in(dir)?.map(instance))
 }
 
 /// The journal is what makes an instance: whoever has it can say what was spent.

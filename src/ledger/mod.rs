@@ -29,7 +29,7 @@ mod tests;
 pub use accounts::{Accounts, Standing};
 pub use bank::Bank;
 pub use banker::Sharing;
-pub use book::{Counts, Ledger, LedgerSettings, Patience};
+pub use book::{Counts, Ledger, LedgerSettings, Patience, instance_in};
 pub use cost::{Cost, cost};
 pub use entry::{Stake, Unreadable};
 pub use estimate::{Sizes, WorstCase, estimated_tokens, input_bound};

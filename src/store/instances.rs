@@ -276,11 +276,11 @@ async fn live(tx: &Tx, within: Duration) -> Result<u32, StoreError> {
 }
 
 /// The sum of leases in two halves, dollars and the nano-dollars below them, which cannot overflow.
-const SUMS: &str = r#"CAST(COALESCE(SUM("l"."granted_nano_usd" / 1000000000), 0) AS BIGINT),
+pub(super) const SUMS: &str = r#"CAST(COALESCE(SUM("l"."granted_nano_usd" / 1000000000), 0) AS BIGINT),
     CAST(COALESCE(SUM("l"."granted_nano_usd" % 1000000000), 0) AS BIGINT)"#;
 
 /// Reads what [`SUMS`] selects at `place`; a sum stops at the largest amount.
-fn read_sum(row: &QueryResult, place: usize) -> Result<NanoUsd, StoreError> {
+pub(super) fn read_sum(row: &QueryResult, place: usize) -> Result<NanoUsd, StoreError> {
     let (dollars, nano): (i64, i64) = (row.try_get_by_index(place)?, row.try_get_by_index(place + 1)?);
     let sum = i128::from(dollars) * 1_000_000_000 + i128::from(nano);
     Ok(NanoUsd::new(i64::try_from(sum).unwrap_or(i64::MAX)))

@@ -27,6 +27,7 @@ mod scope;
 pub mod snapshot;
 mod spend_reports;
 mod tenants;
+mod unreconciled;
 pub mod usage;
 mod usage_reports;
 mod users;
@@ -63,6 +64,7 @@ pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
+pub use unreconciled::Dead;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,

@@ -112,6 +112,28 @@ pub struct Metrics {
     pub redis_failures: Counter,
     /// Corrections of tokens a minute that Redis was never told.
     pub rate_corrections_dropped: Counter,
+    /// Instances that share the database, this one included.
+    pub live_instances: Gauge,
+    /// Leases on caps that were taken or looked at.
+    pub leases_taken: Counter,
+    /// Times that this instance found its leases given away.
+    pub leases_fenced: Counter,
+    /// Records that were queued for the journal.
+    pub journal_records: Counter,
+    /// Bytes that were written to the journal.
+    pub journal_bytes: Counter,
+    /// Writes to the journal, each of one record or many.
+    pub journal_writes: Counter,
+    /// Rounds of syncing the journal.
+    pub journal_syncs: Counter,
+    /// Segments of the journal on the disk.
+    pub journal_segments: Gauge,
+    /// Requests that are open in the journal.
+    pub journal_open: Gauge,
+    /// Closed requests in the journal that the database does not have yet.
+    pub journal_unapplied: Gauge,
+    /// 1 when the journal's disk has failed and nothing new is taken.
+    pub journal_broken: Gauge,
     /// Requests whose cost is unknown, because their model has no price.
     pub unpriced_requests: Counter,
     /// Nano-USD that providers reported beyond what was reserved under a hard cap.
@@ -227,6 +249,72 @@ impl Metrics {
                 "rate_corrections_dropped",
                 "Corrections of tokens a minute that Redis was never told",
                 Counter::default(),
+            ),
+            live_instances: register(
+                all,
+                "instances_live",
+                "Gateways that share the database and are heard of, this one included",
+                Gauge::default(),
+            ),
+            leases_taken: register(
+                all,
+                "leases_taken",
+                "Leases on caps that were taken or looked at",
+                Counter::default(),
+            ),
+            leases_fenced: register(
+                all,
+                "leases_fenced",
+                "Times that this gateway found its leases given away",
+                Counter::default(),
+            ),
+            journal_records: register(
+                all,
+                "journal_records",
+                "Records that were queued for the journal",
+                Counter::default(),
+            ),
+            journal_bytes: register(
+                all,
+                "journal_bytes",
+                "Bytes that were written to the journal",
+                Counter::default(),
+            ),
+            journal_writes: register(
+                all,
+                "journal_writes",
+                "Writes to the journal, each of one record or many",
+                Counter::default(),
+            ),
+            journal_syncs: register(
+                all,
+                "journal_syncs",
+                "Rounds of syncing the journal",
+                Counter::default(),
+            ),
+            journal_segments: register(
+                all,
+                "journal_segments",
+                "Segments of the journal on the disk",
+                Gauge::default(),
+            ),
+            journal_open: register(
+                all,
+                "journal_open",
+                "Requests that are open in the journal",
+                Gauge::default(),
+            ),
+            journal_unapplied: register(
+                all,
+                "journal_unapplied",
+                "Closed requests in the journal that the database does not have yet",
+                Gauge::default(),
+            ),
+            journal_broken: register(
+                all,
+                "journal_broken",
+                "1 when the journal's disk has failed and nothing new is taken",
+                Gauge::default(),
             ),
             unpriced_requests: register(
                 all,
@@ -379,7 +467,7 @@ fn duration_histogram() -> Histogram {
 mod tests {
     use super::*;
 
-    const FAMILIES: [&str; 21] = [
+    const FAMILIES: [&str; 32] = [
         "keystile_requests_total",
         "keystile_request_duration_seconds_bucket",
         "keystile_time_to_first_token_seconds_bucket",
@@ -401,6 +489,17 @@ mod tests {
         "keystile_scrubbed_total",
         "keystile_cooldowns_total",
         "keystile_connections",
+        "keystile_instances_live",
+        "keystile_leases_taken_total",
+        "keystile_leases_fenced_total",
+        "keystile_journal_records_total",
+        "keystile_journal_bytes_total",
+        "keystile_journal_writes_total",
+        "keystile_journal_syncs_total",
+        "keystile_journal_segments",
+        "keystile_journal_open",
+        "keystile_journal_unapplied",
+        "keystile_journal_broken",
     ];
 
     fn touched() -> Metrics {

@@ -12,6 +12,7 @@ mod database_gone;
 mod errors;
 mod fallback;
 mod hang_up;
+mod instances;
 mod isolation;
 mod metering;
 mod openapi;

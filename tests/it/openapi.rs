@@ -12,6 +12,7 @@ use keystile::{
     admin::document,
     app::{App, DEMO_ADMIN, StartOptions},
     config::Config,
+    domain::InstanceId,
 };
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -261,6 +262,7 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
     budgets(&plane).await;
     virtual_keys_and_aliases(&plane).await;
     prices_and_spend(&plane).await;
+    instances(&plane).await;
     plane.good("GET /api/v1/audit", &["?limit=2&category=identity"], None).await;
     plane.bad("GET /api/v1/audit", &["?cursor=!"], None, 400, "invalid_request").await;
     plane.bad("GET /api/v1/audit", &["?what=1"], None, 400, "invalid_request").await;
@@ -442,6 +444,21 @@ async fn prices_and_spend(plane: &Plane) {
     plane.good("GET /api/spend", &[by, "&format=csv"], None).await;
     plane.bad("GET /api/spend", &["?format=xml"], None, 400, "invalid_request").await;
     plane.bad("GET /api/spend", &["?group_by=moon"], None, 400, "invalid_request").await;
+}
+
+async fn instances(plane: &Plane) {
+    let listed = plane.good("GET /api/instances", &[], None).await;
+    assert_eq!(listed["data"][0]["state"], "live", "{listed}");
+    let release = "POST /api/instances/{id}/release";
+    plane.bad(release, &[id(&listed["data"][0])], None, 409, "instance_alive").await;
+    plane.bad(release, &["none"], None, 404, "not_found").await;
+    let store = &plane.app.house.store;
+    let gone = store.instance_register(InstanceId::generate()).await.expect("registered").holder;
+    store.instance_stop(gone).await.expect("stopped");
+    let done = plane.good(release, &[&gone.instance.to_string()], None).await;
+    assert_eq!((&done["counters"], &done["released_micro_usd"]), (&0.into(), &0.into()));
+    let listed = plane.good("GET /api/instances", &[], None).await;
+    assert!(listed["data"].as_array().expect("rows").iter().any(|each| each["state"] == "stopped"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod aliases;
 mod audit;
 mod budgets;
+mod instances;
 mod prices;
 mod provider_keys;
 mod session;
@@ -19,10 +20,10 @@ use axum::{
 use super::{auth::Access, openapi::Described};
 use crate::{
     control::{
-        AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, NewAlias,
-        NewBudget, NewPrices, NewProviderKey, NewTenant, NewUser, NewVirtualKey, PricesView,
-        ProviderKeyChange, ProviderKeyView, RotateKey, Session, SpendReport, TenantChange, TenantView,
-        UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
+        AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, InstanceView,
+        NewAlias, NewBudget, NewPrices, NewProviderKey, NewTenant, NewUser, NewVirtualKey, PricesView,
+        ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey, Session, SpendReport, TenantChange,
+        TenantView, UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
     },
     domain::Permission,
 };
@@ -110,6 +111,9 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/usage", spend, get(spend::usage), says("Finished requests").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "limit", "cursor"]).answers_page::<UsageView>()),
         route(M::GET, "/api/usage/{request_id}/explain", spend, get(spend::explain), says("How a cost came about").answers::<ExplainView>(200)),
         route(M::GET, "/api/spend", spend, get(spend::spend), says("Sums of spend, as JSON or CSV").query(&["from", "to", "tenant_id", "virtual_key_id", "model", "provider", "group_by", "format"]).answers::<SpendReport>(200).answers_csv_too()),
+
+        route(M::GET, "/api/instances", house, get(instances::list), says("Gateways on this database, and what they have leased").answers_page::<InstanceView>()),
+        route(M::POST, "/api/instances/{id}/release", house, post(instances::release), says("Give the leases of a silent gateway back").answers::<ReleasedView>(200)),
 
         route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "limit", "cursor"]).answers_page::<AuditView>()),
     ]

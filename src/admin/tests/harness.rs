@@ -19,7 +19,7 @@ use crate::{
     admin::{AdminSettings, router},
     catalogue::Catalogue,
     config::SecretText,
-    control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings},
+    control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings, Sight},
     domain::{
         Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
@@ -94,6 +94,7 @@ impl House {
             settings: Settings {
                 egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
                 retrievable_by_default: false,
+                sight: Sight { here: None, shared: true, release_after: Duration::from_secs(90) },
             },
         });
         let default_tenant = control.ensure_default_tenant().await.expect("a tenant");
