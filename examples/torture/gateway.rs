@@ -1,7 +1,7 @@
 //! One gateway: the real binary in a process of its own, struck and started again on the same data and the same ports.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt,
@@ -19,6 +19,8 @@ use super::http::Connection;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// Small segments of the journal, so that they change often and are begun, retired and struck in between.
+const CONFIG: &str = "ledger:\n  segment_bytes: 1MiB\n";
 /// The first admin.
 pub const EMAIL: &str = "torture@example.com";
 /// Of a gateway that lives for a run, on loopback.
@@ -50,6 +52,7 @@ pub struct House {
 /// A gateway. It is killed when this is dropped.
 pub struct Gateway {
     directory: PathBuf,
+    config: PathBuf,
     log: PathBuf,
     door: Door,
     open: watch::Sender<bool>,
@@ -66,9 +69,11 @@ impl Gateway {
         let door = Door { data, admin: free_address()?, open: is_open };
         drop(held);
         let log = directory.join(format!("gateway-{number}.log"));
+        let config = directory.join(format!("gateway-{number}.yaml"));
+        fs::write(&config, CONFIG)?;
         let directory = directory.join(format!("gateway-{number}"));
         fs::create_dir(&directory)?;
-        Ok(Self { directory, log, door, open, child: None })
+        Ok(Self { directory, config, log, door, open, child: None })
     }
 
     /// Where it is.
@@ -90,6 +95,7 @@ impl Gateway {
             .arg(&self.directory)
             // The machine's own settings must not reach it.
             .env_clear()
+            .env("KEYSTILE_CONFIG", &self.config)
             .env("KEYSTILE_EGRESS_ALLOW", house.oracle.to_string())
             .env("KEYSTILE_ADMIN_EMAIL", EMAIL)
             .env("KEYSTILE_ADMIN_PASSWORD", PASSWORD)
@@ -238,5 +244,5 @@ pub fn binary(named: Option<PathBuf>) -> Result<PathBuf, String> {
 /// # Errors
 /// It cannot be written.
 pub fn note(directory: &Path, text: &str) -> io::Result<()> {
-    io::Write::write_all(&mut File::create(directory.join("run"))?, text.as_bytes())
+    fs::write(directory.join("run"), text)
 }

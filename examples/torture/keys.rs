@@ -108,7 +108,7 @@ impl Keys {
     async fn make(&self, admin: &Admin, group: usize, dice: &mut Dice) -> Result<Vec<Arc<Key>>, String> {
         let refusals = Arc::new(AtomicU64::new(0));
         // One answer costs about 200 micro-USD; its worst case, which is reserved, three times as much.
-        let cap = |dice: &mut Dice| dice.of(20_000..=80_000);
+        let cap = |dice: &mut Dice| dice.of(4_000..=40_000);
         let of_key = |id: &str, cap| Account { id: id.to_owned(), cap, keys: vec![id.to_owned()] };
         if group < CAPPED {
             let cap = cap(dice);
