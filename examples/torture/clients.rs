@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::{
     dice::Dice,
     gateway::Door,
     http::{Answer, Connection, End},
-    keys::Keys,
+    keys::{Key, Keys},
     plan::Plan,
     wire,
 };
@@ -75,30 +75,50 @@ impl Clients {
         let mut kept: Option<(usize, Connection)> = None;
         while !self.stop.is_cancelled() {
             let Some(place) = self.open_door(&mut dice).await else { continue };
-            let connection = match kept.take() {
-                Some((at, connection)) if at == place => Ok(connection),
-                _ => Connection::open(self.doors[place].data).await,
-            };
-            let Ok(mut connection) = connection else {
-                tokio::time::sleep(BREATH).await;
-                continue;
-            };
-            let plan = Plan::of(self.seed, self.sent.fetch_add(1, Ordering::Relaxed) + 1);
             let key = self.keys.any(&mut dice);
-            let head = format!("authorization: Bearer {}\r\nx-keystile-tags: n={}\r\n", key.secret, plan.n);
-            let question = plan.question();
-            let asked = connection.ask("POST", "/v1/chat/completions", &head, &question, plan.hang_up_after);
-            let answer = tokio::time::timeout(PATIENCE, asked).await;
-            if let Ok(Ok(answer)) = &answer {
-                if answer.status == 402 {
-                    self.keys.refused(&key);
-                }
-                if answer.end == End::Whole {
-                    kept = Some((place, connection));
-                }
+            if self.ask(place, &mut kept, &key).await.is_none() {
+                tokio::time::sleep(BREATH).await;
             }
-            self.note(&plan, key.id.clone(), answer.ok().and_then(Result::ok));
         }
+    }
+
+    /// Asks every gateway until it answers: one that shares its database hears of prices and keys a little later.
+    ///
+    /// # Errors
+    /// One never answers.
+    pub async fn warm_up(&self) -> Result<(), String> {
+        for place in 0..self.doors.len() {
+            let (key, until) = (self.keys.capped(), Instant::now() + PATIENCE);
+            while self.ask(place, &mut None, &key).await != Some(200) {
+                if Instant::now() > until {
+                    return Err("a gateway does not answer, although prices and keys are set".to_owned());
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks once; the connection is kept for the next time if it can be used again. Answers the status, if one came.
+    async fn ask(&self, place: usize, kept: &mut Option<(usize, Connection)>, key: &Key) -> Option<u16> {
+        let mut connection = match kept.take() {
+            Some((at, connection)) if at == place => connection,
+            _ => Connection::open(self.doors[place].data).await.ok()?,
+        };
+        let plan = Plan::of(self.seed, self.sent.fetch_add(1, Ordering::Relaxed) + 1);
+        let head = format!("authorization: Bearer {}\r\nx-keystile-tags: n={}\r\n", key.secret, plan.n);
+        let question = plan.question();
+        let asked = connection.ask("POST", "/v1/chat/completions", &head, &question, plan.hang_up_after);
+        let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
+        let status = answer.as_ref().map(|answer| answer.status);
+        if status == Some(402) {
+            self.keys.refused(key);
+        }
+        if answer.as_ref().is_some_and(|answer| answer.end == End::Whole) {
+            *kept = Some((place, connection));
+        }
+        self.note(&plan, key.id.clone(), answer);
+        status
     }
 
     /// One of the gateways that are there; waits for one if none is.

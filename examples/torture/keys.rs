@@ -82,6 +82,11 @@ impl Keys {
         Arc::clone(&group[dice.place(group.len())])
     }
 
+    /// One with a cap of its own, which is therefore refused what has no price.
+    pub fn capped(&self) -> Arc<Key> {
+        Arc::clone(&lock(&self.groups)[0][0])
+    }
+
     /// A key was refused for its cap; the last of some such times its group is to be replaced.
     pub fn refused(&self, key: &Key) {
         if key.refusals.fetch_add(1, Ordering::Relaxed) + 1 == REFUSALS {

@@ -133,6 +133,7 @@ async fn run(options: &Options, directory: &Path) -> Result<bool, String> {
         seen: Mutex::default(),
     });
 
+    load.warm_up().await?;
     let began = Instant::now();
     let applications = TaskTracker::new();
     for number in 0..options.clients as u64 {

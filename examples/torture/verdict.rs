@@ -152,11 +152,11 @@ impl Verdict {
             }
         }
         self.fail("answered to the end, but recorded otherwise", wrong);
-        // 402 and 401 are said before anything is sent.
-        let early = seen.refused.iter().filter(|(_, status)| matches!(status, 401 | 402));
+        // These are said before anything is sent.
+        let early = seen.refused.iter().filter(|(_, status)| matches!(status, 401..=403));
         let sent = early.filter(|(n, _)| log.contains_key(n));
         let sent = sent.map(|(n, status)| format!("{n}: {status}")).collect();
-        self.fail("refused with 401 or 402, but sent to the provider", sent);
+        self.fail("refused with 401, 402 or 403, but sent to the provider", sent);
     }
 
     async fn balances(&mut self, admin: &Admin, rows: &[Row], accounts: &[Account]) -> Result<(), String> {

@@ -254,7 +254,7 @@ fn set_aside(
     accounts.reserve(ask).map_err(|stop| match stop {
         Stop::Refused(refusal) => {
             let budget = principal.budget(refusal.scope).map(|budget| budget.name.clone());
-            NotYet::Failed(GatewayError::Capped(Box::new(Capped { refusal, budget })))
+            NotYet::Failed(GatewayError::Capped(Box::new(Capped { refusal: *refusal, budget })))
         }
         Stop::Lease(wants) => NotYet::Lease(wants),
         Stop::OutOfTouch => NotYet::Failed(GatewayError::LedgerUnavailable),

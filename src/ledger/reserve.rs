@@ -95,7 +95,7 @@ impl std::error::Error for Refusal {}
 #[derive(Clone, Debug)]
 pub enum Stop {
     /// A cap has no room.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The caps may have room, but this instance's leases do not cover it: [`super::Ledger::lease`] asks the database,
     /// then it is tried again.
     Lease(Wants),
@@ -104,7 +104,7 @@ pub enum Stop {
 }
 
 /// What the leases of this instance must cover besides what they cover now.
-pub type Wants = SmallVec<[Want; FEW]>;
+pub type Wants = Vec<Want>;
 
 /// What one lease must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +224,7 @@ fn refused(
     needed: NanoUsd,
     ask: &Ask<'_>,
 ) -> Stop {
-    Stop::Refused(Refusal {
+    Stop::Refused(Box::new(Refusal {
         kind,
         scope,
         cap,
@@ -232,7 +232,7 @@ fn refused(
         reserved: narrow(period.reserved + period.elsewhere),
         needed,
         resets_at: cap.window.resets_at(ask.at, ask.zone),
-    })
+    }))
 }
 
 /// An amount held in every scope of a request, from before it is sent until it is settled or released.

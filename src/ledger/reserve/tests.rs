@@ -58,7 +58,7 @@ fn reserve(accounts: &Arc<Accounts>, ask: Ask<'_>) -> Result<Reservation, Refusa
         let Ask { scopes, at, zone, fit } = ask;
         match accounts.reserve(Ask { scopes, at, zone, fit }) {
             Ok(held) => return Ok(held),
-            Err(Stop::Refused(refusal)) => return Err(refusal),
+            Err(Stop::Refused(refusal)) => return Err(*refusal),
             Err(Stop::Lease(wants)) => wants.iter().for_each(|want| grant_all(accounts, want)),
             Err(Stop::OutOfTouch) => panic!("nobody took the leases away"),
         }
