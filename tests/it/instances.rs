@@ -231,13 +231,15 @@ async fn the_command_lists_and_releases_instances_of_a_running_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_says_what_is_wrong_and_no_secret() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let app = gateway_in(dir.path()).await;
+    let parent = tempfile::tempdir().expect("a directory");
+    // Made by the gateway, and so closed to others.
+    let dir = parent.path().join("data");
+    let app = gateway_in(&dir).await;
     let url = format!("http://{}", app.admin_address);
     let here = [("KEYSTILE_URL", url.as_str())];
-    let master_key = std::fs::read_to_string(dir.path().join("master.key")).expect("a key");
+    let master_key = std::fs::read_to_string(dir.join("master.key")).expect("a key");
     let checked = |variables: &[(&str, &str)]| -> (bool, Value, String) {
-        let output = run(dir.path(), variables, &["doctor", "--json"]);
+        let output = run(&dir, variables, &["doctor", "--json"]);
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(!text.contains(master_key.trim()) && !text.contains(PASSWORD), "{text}");
         let report: Value = serde_json::from_str(&text).expect("JSON");
@@ -268,7 +270,7 @@ async fn the_doctor_says_what_is_wrong_and_no_secret() {
 
     let key = keystile::domain::VirtualKeyId::generate();
     let dead = dies_with(&app.house.store, &[(key.into(), CAP)]).await;
-    let lines = said(&run(dir.path(), &here, &["doctor"]));
+    let lines = said(&run(&dir, &here, &["doctor"]));
     let warned = lines.lines().find(|line| line.starts_with("warn  instances")).expect("a warning");
     assert!(warned.contains(&dead) && warned.contains("1000 µUSD"), "{warned}");
 
