@@ -241,7 +241,7 @@ async fn a_client_that_never_reads_is_cut_in_the_end() {
 async fn a_stream_may_be_read_to_its_end_after_its_client_left_and_is_settled_exactly() {
     let gate = Gate::new();
     let mut events = chat_events(&["one", "two"]);
-    let rest = events.split_off(1);
+    let rest = events.split_off(2);
     let answer = Answer::stream()
         .send_all(events)
         .wait(&gate)
