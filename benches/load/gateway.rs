@@ -35,6 +35,8 @@ pub struct Gateway {
     pub process: Process,
     /// The virtual key that is measured.
     pub key: String,
+    /// The same without a cap.
+    pub uncapped: String,
     admin: Admin,
     directory: TempDir,
 }
@@ -67,8 +69,8 @@ impl Gateway {
         let with_log = |error: String| format!("{error}\n{}", process::tail(&log_file));
         let process = Process::listening_at(serve, data).map_err(|error| with_log(told(error)))?;
         let admin = Admin::log_in(admin, EMAIL, PASSWORD).map_err(with_log)?;
-        let key = furnish(&admin, mock)?;
-        let gateway = Self { process, key, admin, directory };
+        let [key, uncapped] = furnish(&admin, mock)?;
+        let gateway = Self { process, key, uncapped, admin, directory };
         gateway.ask_once().map_err(with_log)?;
         Ok(gateway)
     }
@@ -108,8 +110,8 @@ impl Gateway {
     }
 }
 
-/// A provider key, prices, and a virtual key that may call what they are for. Answers the virtual key.
-fn furnish(admin: &Admin, mock: SocketAddr) -> Result<String, String> {
+/// A provider key, prices, and two virtual keys that may call what they are for, with a hard cap and without one.
+fn furnish(admin: &Admin, mock: SocketAddr) -> Result<[String; 2], String> {
     let provider_key = json!({
         "provider": "mock", "key_name": "load", "api_key": "sk-load-0123456789",
         "base_url": format!("http://{mock}/v1"),
@@ -122,11 +124,16 @@ fn furnish(admin: &Admin, mock: SocketAddr) -> Result<String, String> {
         })
     };
     admin.call("PUT", "/api/prices", &json!({ "prices": Kind::ALL.map(price) }))?;
-    let virtual_key = json!({
+    let mut virtual_key = json!({
         "name": "load", "models_allowed": [format!("{PREFIX}*")], "spend_cap_micro_usd": 1_000_000_000_000_u64,
         "spend_window": "monthly", "cap_mode": "hard", "rate_limit_rpm": MANY, "rate_limit_tpm": MANY,
         "max_parallel": 100_000, "tags": { "team": "load" },
     });
-    let made = admin.call("POST", "/api/virtual-keys", &virtual_key)?;
-    made["key"].as_str().map(str::to_owned).ok_or_else(|| "no virtual key was made".to_owned())
+    let make = |virtual_key: &Value| {
+        let made = admin.call("POST", "/api/virtual-keys", virtual_key)?;
+        made["key"].as_str().map(str::to_owned).ok_or_else(|| "no virtual key was made".to_owned())
+    };
+    let capped = make(&virtual_key)?;
+    virtual_key["spend_cap_micro_usd"] = Value::Null;
+    Ok([capped, make(&virtual_key)?])
 }

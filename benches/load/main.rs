@@ -35,7 +35,7 @@ use self::{
     options::{Options, Role},
     payload::Kind,
     process::Process,
-    report::{BARE, DIRECT, GATEWAY, Memory, NGINX, Report, Round, Scenario},
+    report::{BARE, DIRECT, GATEWAY, Memory, NGINX, Report, Round, Scenario, UNCAPPED},
 };
 
 /// Before counting begins: connections are opened, caches are filled.
@@ -136,13 +136,18 @@ fn load(options: &Options) -> Result<(), Failure> {
             Err(error) => notes.push(format!("nginx left out: {error}")),
         }
     }
-    let gateway = if options.measures(GATEWAY) { Some(Gateway::start(upstream)?) } else { None };
+    let wanted = options.measures(GATEWAY) || options.measures(UNCAPPED);
+    let gateway = if wanted { Some(Gateway::start(upstream)?) } else { None };
     let mut memory = Memory::default();
     if let Some(gateway) = &gateway {
         memory.idle_kib = gateway.process.memory_kib("VmRSS")?;
         eprintln!("the gateway is process {}", gateway.process.id());
-        let aim = Aim { address: gateway.process.address, prefix: gateway::PREFIX, key: gateway.key.clone() };
-        targets.push(Target { name: GATEWAY, aim, process: usize::MAX });
+        for (name, key) in [(GATEWAY, &gateway.key), (UNCAPPED, &gateway.uncapped)] {
+            let aim = Aim { address: gateway.process.address, prefix: gateway::PREFIX, key: key.clone() };
+            if options.measures(name) {
+                targets.push(Target { name, aim, process: usize::MAX });
+            }
+        }
     }
 
     let (mut rounds, mut answered) = (Vec::new(), 1);
@@ -159,7 +164,7 @@ fn load(options: &Options) -> Result<(), Failure> {
                 if let Some(failure) = &round.tally.failure {
                     return Err(format!("{} through {}: {failure}", scenario.name(), target.name).into());
                 }
-                if target.name == GATEWAY {
+                if [GATEWAY, UNCAPPED].contains(&target.name) {
                     answered += round.tally.all;
                 }
                 rounds.push(round);

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     payload::Kind,
-    report::{BARE, DIRECT, GATEWAY, NGINX, Scenario},
+    report::{BARE, DIRECT, GATEWAY, NGINX, Scenario, UNCAPPED},
 };
 
 const USAGE: &str = "usage: cargo bench --bench load -- [--connections 1..512] [--seconds 1..60] [--rounds 1..9] \
-    [--only plain,one,burst,paced] [--targets direct,bare,nginx,keystile] [--json]";
+    [--only plain,one,burst,paced] [--targets direct,bare,nginx,keystile,uncapped] [--json]";
 
 /// What this process is to do.
 pub enum Role {
@@ -49,7 +49,7 @@ impl Options {
             rounds: 3,
             json: false,
             only: list("plain,one,burst,paced"),
-            targets: [DIRECT, BARE, NGINX, GATEWAY].map(str::to_owned).to_vec(),
+            targets: [DIRECT, BARE, NGINX, GATEWAY, UNCAPPED].map(str::to_owned).to_vec(),
         };
         let (mut arguments, mut bench, mut test) = (arguments, false, false);
         while let Some(argument) = arguments.next() {

@@ -221,3 +221,5 @@ pub const BARE: &str = "bare";
 pub const NGINX: &str = "nginx";
 /// The gateway.
 pub const GATEWAY: &str = "keystile";
+/// The gateway with a key that has no cap: what is left is what the cap costs.
+pub const UNCAPPED: &str = "uncapped";

@@ -15,7 +15,7 @@ mod contact;
 mod period;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
@@ -46,6 +46,8 @@ pub struct Accounts {
     accounts: RwLock<HashMap<Scope, Arc<Account>>>,
     reserved_total: AtomicI64,
     contact: Contact,
+    /// Counters under a hard cap or with a lease, for whoever tends the leases: a few among all that were ever used.
+    capped: Mutex<HashSet<Counter>>,
 }
 
 /// Where a scope stands in one window.
@@ -99,8 +101,25 @@ impl Accounts {
     pub fn learn(&self, states: &[CounterState]) {
         let now = Instant::now();
         for state in states {
-            self.with_period(state.counter, |period| period.learn(state, now));
+            self.take_over(state, now, 0);
         }
+    }
+
+    /// What the database says, and so much of what was settled here is in it now. Both at once: between them the same
+    /// spend would count twice or not at all.
+    fn take_over(&self, state: &CounterState, now: Instant, applied: i128) {
+        let capped = self.with_period(state.counter, |period| {
+            period.learn(state, now);
+            period.unapplied -= applied;
+            period.granted > 0 || period.cap.is_some()
+        });
+        if capped {
+            self.capped().insert(state.counter);
+        }
+    }
+
+    fn capped(&self) -> MutexGuard<'_, HashSet<Counter>> {
+        self.capped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The charges of `records` are in the database now, whose counters are `states`. Each record comes here once, however
@@ -121,12 +140,7 @@ impl Accounts {
         }
         let now = Instant::now();
         for state in states {
-            let sum = sums.remove(&state.counter).unwrap_or_default();
-            // Both at once: between them the same spend would count twice or not at all.
-            self.with_period(state.counter, |period| {
-                period.learn(state, now);
-                period.unapplied -= sum;
-            });
+            self.take_over(state, now, sums.remove(&state.counter).unwrap_or_default());
         }
         for (counter, sum) in sums {
             self.with_period(counter, |period| period.unapplied -= sum);
@@ -151,25 +165,19 @@ impl Accounts {
         Some(read(balances.period_mut(counter.window, counter.index)))
     }
 
-    /// Every counter on which a lease is held, or that was used since `since` under a cap.
+    /// Every counter on which a lease is held, or that was used since `since` under a cap; the others are forgotten here
+    /// until they are heard of again.
     pub(super) fn leased_or_used_since(&self, since: Instant) -> Vec<Counter> {
-        let accounts: Vec<_> =
-            self.accounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let mut found = Vec::new();
-        for account in accounts {
-            let balances = account.lock();
-            for (window, periods) in SpendWindow::ALL.into_iter().zip(&balances.0) {
-                found.extend(
-                    periods
-                        .0
-                        .iter()
-                        .filter(|period| {
-                            period.granted > 0 || (period.cap.is_some() && period.used_at >= since)
-                        })
-                        .map(|period| Counter { scope: account.scope, window, index: period.index }),
-                );
+        let mut found: Vec<Counter> = self.capped().iter().copied().collect();
+        found.retain(|counter| {
+            let alive = self.with_known_period(*counter, |period| {
+                period.granted > 0 || (period.cap.is_some() && period.used_at >= since)
+            });
+            alive == Some(true) || {
+                self.capped().remove(counter);
+                false
             }
-        }
+        });
         found
     }
 

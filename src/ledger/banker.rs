@@ -103,7 +103,11 @@ pub(super) struct Banker<B> {
     /// Where the number of live instances is told.
     pub(super) on_live: Box<dyn Fn(u32) + Send + Sync>,
     /// Taken from the queue and not yet in the database.
-    pub(super) batch: Vec<Posted>,
+    pub(super) batch: Vec<Charge>,
+    /// The CLOSE of each in the journal.
+    pub(super) seqs: Vec<Option<u64>>,
+    /// Where the queue is emptied into.
+    pub(super) incoming: Vec<Posted>,
     /// How many were ever taken from the queue.
     pub(super) received: u64,
     pub(super) retry: Duration,
@@ -185,7 +189,11 @@ impl<B: Bank> Banker<B> {
                 }
                 () = sleep_until(apply_at), if !self.batch.is_empty() => apply_at = self.apply().await,
                 () = sleep_until(tend_at) => tend_at = Instant::now() + self.tend_leases().await,
-                count = self.charges.recv_many(&mut self.batch, space), if space > 0 => {
+                count = self.charges.recv_many(&mut self.incoming, space), if space > 0 => {
+                    for Posted { charge, seq } in self.incoming.drain(..) {
+                        self.batch.push(charge);
+                        self.seqs.push(seq);
+                    }
                     if count == 0 {
                         // Closed, and every place that was held has been used or given back.
                         if !self.batch.is_empty() {

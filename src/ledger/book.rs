@@ -151,6 +151,8 @@ impl Ledger {
             sharing,
             on_live: Box::new(on_live),
             batch: Vec::new(),
+            seqs: Vec::new(),
+            incoming: Vec::new(),
             received: 0,
             retry: FIRST_RETRY,
         };

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{CostLine, NanoUsd, Outcome, Scope, SpendWindow, TokenUsage, UsageRecord, UsageSource},
+    domain::{
+        AttemptOutcome, CostLine, NanoUsd, Outcome, Scope, SpendWindow, TokenUsage, UsageRecord, UsageSource,
+    },
     store::Charge,
 };
 
@@ -106,6 +108,9 @@ pub(super) fn recover(open: &[u8], progress: Option<&[u8]>, sent: bool) -> Resul
     let record = &mut charge.record;
     record.outcome = Outcome::Recovered;
     if !sent {
+        if let Some(last) = record.attempts.last_mut() {
+            last.outcome = AttemptOutcome::NotSent;
+        }
         return Ok(charge);
     }
     let stake = progress.map(decode::<Stake>).transpose()?.unwrap_or(stake);

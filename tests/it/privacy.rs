@@ -268,7 +268,9 @@ fn search_below(canaries: &[String], dir: &Path) -> usize {
             searched += search_below(canaries, &entry);
             continue;
         }
-        let bytes = std::fs::read(&entry).expect("a file");
+        let mut bytes = std::fs::read(&entry).expect("a file");
+        // The journal's segments are taken from the disk beforehand: what is not written yet is zeros.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         searched += bytes.len();
         assert_absent(canaries, &entry.display().to_string(), &bytes);
     }

@@ -4,11 +4,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::{BATCH, Banker, FIRST_RETRY, Failure, LAST_RETRY, Posted, call};
-use crate::{
-    ledger::bank::Bank,
-    store::{Charge, CounterState},
-};
+use super::{BATCH, Banker, FIRST_RETRY, Failure, LAST_RETRY, call};
+use crate::{ledger::bank::Bank, store::CounterState};
 
 impl<B: Bank> Banker<B> {
     /// Writes the batch, leaving in it what could not be written. Answers when to try again.
@@ -50,11 +47,10 @@ impl<B: Bank> Banker<B> {
     }
 
     async fn write(&self, range: std::ops::Range<usize>) -> Result<Vec<CounterState>, Failure> {
-        let posted = &self.batch[range];
-        let seqs: Vec<u64> = posted.iter().filter_map(|posted| posted.seq).collect();
-        let charges: Vec<Charge> = posted.iter().map(|posted| posted.charge.clone()).collect();
+        let charges = &self.batch[range.clone()];
+        let seqs: Vec<u64> = self.seqs[range].iter().copied().flatten().collect();
         let watermark = self.journal.watermark(&seqs);
-        let written = call(self.bank.apply(self.holder, &charges, watermark)).await;
+        let written = call(self.bank.apply(self.holder, charges, watermark)).await;
         if let Err(failure) = &written {
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
             if let Failure::Refused(error) = failure {
@@ -65,11 +61,11 @@ impl<B: Bank> Banker<B> {
     }
 
     fn done(&mut self, range: std::ops::Range<usize>, states: &[CounterState]) {
-        let done: Vec<Posted> = self.batch.drain(range).collect();
-        self.accounts.applied(done.iter().map(|posted| &posted.charge.record), states);
-        let seqs: Vec<u64> = done.iter().filter_map(|posted| posted.seq).collect();
+        self.accounts.applied(self.batch[range.clone()].iter().map(|charge| &charge.record), states);
+        let done = self.batch.drain(range.clone()).len();
+        let seqs: Vec<u64> = self.seqs.drain(range).flatten().collect();
         self.journal.applied(&seqs);
-        self.shared.applied.fetch_add(done.len() as u64, Ordering::AcqRel);
+        self.shared.applied.fetch_add(done as u64, Ordering::AcqRel);
         self.set_blocked(false);
     }
 }

@@ -1,6 +1,10 @@
 //! Leases: taken when requests ask, given back when they are not used, lost when an operator gave them away.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -24,7 +28,7 @@ const IDLE_SHARED: Duration = Duration::from_secs(2);
 const IDLE_ALONE: Duration = Duration::from_secs(60);
 /// Most lease requests that are answered together.
 const TOGETHER: usize = 1_000;
-/// Most counters that are looked at in one go.
+/// Most counters that are looked at in one statement.
 const MOST_COUNTERS: usize = 500;
 
 /// What several requests want of one counter.
@@ -137,37 +141,39 @@ impl<B: Bank> Banker<B> {
             if live > 1 { (TEND_SHARED, IDLE_SHARED) } else { (TEND_ALONE, IDLE_ALONE) };
         let now = Instant::now();
         let since = now.checked_sub(idle_after * 2).unwrap_or(now);
-        let mut counters = self.accounts.leased_or_used_since(since);
-        counters.truncate(MOST_COUNTERS);
-        if counters.is_empty() {
-            return pause;
-        }
-        let mut wanted = Vec::new();
-        if live > 1 {
-            match call(self.bank.counters(self.id, &counters)).await {
-                Ok(states) => {
-                    self.accounts.learn(&states);
-                    wanted.extend(states.iter().filter(|state| state.wanted).map(|state| state.counter));
-                }
-                Err(_) => return pause,
+        let counters = self.accounts.leased_or_used_since(since);
+        for some in counters.chunks(MOST_COUNTERS) {
+            if self.tend(some, live, idle_after).await.is_err() {
+                break;
             }
         }
+        pause
+    }
+
+    async fn tend(&mut self, counters: &[Counter], live: u32, idle_after: Duration) -> Result<(), Failure> {
+        let mut wanted = HashSet::new();
+        if live > 1 {
+            let states = call(self.bank.counters(self.id, counters)).await?;
+            self.accounts.learn(&states);
+            wanted.extend(states.iter().filter(|state| state.wanted).map(|state| state.counter));
+        }
         let keep: Vec<(Counter, NanoUsd)> = counters
-            .into_iter()
-            .filter_map(|counter| {
+            .iter()
+            .filter_map(|&counter| {
                 let wanted = wanted.contains(&counter);
                 give_up(&self.accounts, counter, i128::from(live), wanted, idle_after)
             })
             .collect();
-        if !keep.is_empty() {
-            match call(self.bank.keep(self.holder, &keep)).await {
-                Ok(states) => self.accounts.learn(&states),
-                Err(Failure::Fenced) => self.start_over().await,
-                // It is still this instance's; what the database says next time counts again.
-                Err(_) => {}
-            }
+        if keep.is_empty() {
+            return Ok(());
         }
-        pause
+        match call(self.bank.keep(self.holder, &keep)).await {
+            Ok(states) => self.accounts.learn(&states),
+            Err(Failure::Fenced) => self.start_over().await,
+            // It is still this instance's; what the database says next time counts again.
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
     }
 
     /// Says that this instance lives.
