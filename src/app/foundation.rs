@@ -9,7 +9,7 @@ use std::{
 use super::StartError;
 use crate::{
     catalogue::Catalogue,
-    config::Config,
+    config::{Config, Durability},
     control::{AuditKey, Control, Notify, Parts, Settings, Sight},
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
@@ -70,7 +70,10 @@ impl Foundation {
             MasterKeys::MadeWhenMissing => Schema::Migrate,
             MasterKeys::MustExist => Schema::Require,
         };
-        let store = Store::open_with(&config.database().0, Options { schema, ..Options::default() }).await?;
+        // The journal drops what the database has: with `power` that must be on the disk.
+        let durable_commits = config.ledger.durability == Durability::Power;
+        let options = Options { schema, durable_commits, ..Options::default() };
+        let store = Store::open_with(&config.database().0, options).await?;
         match config.database_file() {
             Some(file) => facts.push(format!("database: SQLite at {}", file.display())),
             None => facts.push("database: Postgres".into()),

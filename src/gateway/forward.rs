@@ -77,6 +77,8 @@ pub(super) async fn forward(
         }
         let prepared = match prepare(house, principal, journey, &candidate, meter).await {
             Ok(prepared) => prepared,
+            // It would be the same for every candidate, and each would wait for the database once more.
+            Err(refused @ GatewayError::LedgerUnavailable) => return Err(failed.unwrap_or(refused)),
             Err(refused) => {
                 tracing::debug!(model = %candidate.model, code = refused.code(), "candidate.refused");
                 refusal.get_or_insert(refused);

@@ -180,8 +180,8 @@ impl<B: Bank> Banker<B> {
         let mut open = true;
         loop {
             let space = BATCH - self.batch.len();
+            // Not biased: no branch may starve the others, however many ask for leases.
             tokio::select! {
-                biased;
                 Some(request) = self.asks.recv() => self.take_leases(request).await,
                 () = sleep_until(beat_at), if self.sharing.is_some() => {
                     self.beat().await;

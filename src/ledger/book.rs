@@ -204,11 +204,11 @@ impl Ledger {
                     self.accounts
                         .with_period(want.counter, |period| period.in_vain_until = Some(now + IN_VAIN));
                 }
-                return Ok(());
+            } else {
+                sleep_until(until.min(now + ASK_AGAIN)).await;
             }
-            sleep_until(until.min(now + ASK_AGAIN)).await;
         }
-        patience.asked += 1;
+        patience.asked = patience.asked.saturating_add(1);
         timeout(LEASE_TIMEOUT, self.ask(wants.clone())).await.map_err(|_| Unrecordable)?
     }
 

@@ -189,7 +189,9 @@ impl Accounts {
                 };
                 return Err(refused(kind, scope, cap, period, need, &ask));
             }
-            if period.used() + wanted > period.granted {
+            // What others hold counts too: a cap that was lowered leaves less than all leases together.
+            let everywhere = period.total() + period.reserved + period.elsewhere + wanted;
+            if period.used() + wanted > period.granted || everywhere > amount {
                 if period.in_vain_until.is_some_and(|until| until > now) {
                     return Err(refused(RefusalKind::Reserved, scope, cap, period, need, &ask));
                 }

@@ -89,6 +89,7 @@ async fn settle(tx: &Tx, instance: InstanceId, batch: &[Charge]) -> Result<Vec<C
         states.insert(counter, CounterState { granted, ..state });
     }
     leases::set_leases(tx, instance, &left).await?;
+    usage::add_to_days(tx, records.iter().map(Cow::as_ref)).await?;
     Ok(counters::in_order(&states, &touched))
 }
 
@@ -138,6 +139,11 @@ async fn clamp(
             record.cost = Some(fits);
             record.clamped = record.clamped.plus(cost.minus(fits));
             record.outcome = Outcome::Recovered;
+            tracing::warn!(
+                request_id = %record.request_id,
+                clamped_nano_usd = cost.minus(fits).nano(),
+                "ledger.late_charge_clamped"
+            );
             rewrite(tx, record).await?;
         }
     }

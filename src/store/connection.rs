@@ -38,6 +38,9 @@ pub struct Options {
     pub postgres_pool: u32,
     /// What to do with a schema that is not up to date.
     pub schema: Schema,
+    /// Whether a commit on SQLite is on the disk when it returns, and not at the next checkpoint: whoever deletes what
+    /// was committed from elsewhere must know. Postgres has a setting of its own, on by default.
+    pub durable_commits: bool,
 }
 
 /// What to do with a schema that is not up to date.
@@ -56,6 +59,7 @@ impl Default for Options {
             sqlite_readers: 4,
             postgres_pool: 16,
             schema: Schema::Migrate,
+            durable_commits: false,
         }
     }
 }

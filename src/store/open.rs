@@ -70,7 +70,10 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
         .filename(&file)
         .busy_timeout(options.busy_timeout)
         .foreign_keys(true)
-        .synchronous(SqliteSynchronous::Normal)
+        .synchronous(match options.durable_commits {
+            true => SqliteSynchronous::Full,
+            false => SqliteSynchronous::Normal,
+        })
         .disable_statement_logging();
     let pool = || SqlitePoolOptions::new().min_connections(1).acquire_timeout(options.busy_timeout);
     let refused = |error| sqlite_refusal(&file, &error);

@@ -27,12 +27,25 @@ const ROWS_AT_ONCE: usize = 500;
 /// Records without a cost add nothing to the counters; of two with one request id the first stands.
 pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
     let inserted = insert_new(tx, records).await?;
-    let postings: Vec<_> = sums(inserted)
+    let postings: Vec<_> = sums(inserted.iter().copied())
         .into_iter()
         .map(|(counter, settled)| Posting { counter, settled, returned: NanoUsd::ZERO })
         .collect();
     counters::post(tx, &postings).await?;
-    Ok(())
+    add_to_days(tx, inserted).await
+}
+
+/// Adds the records to the sums by day. Last of all, in every transaction: what they cost is settled then, and one order
+/// for everybody keeps two who write from waiting for each other in a circle.
+pub(super) async fn add_to_days<'a>(
+    tx: &Tx,
+    records: impl IntoIterator<Item = &'a UsageRecord>,
+) -> Result<(), StoreError> {
+    let mut by_day = rollup::Added::default();
+    for record in records {
+        by_day.count(record);
+    }
+    by_day.write(tx).await
 }
 
 /// What the records add to each counter. Those without a cost add nothing.
@@ -59,7 +72,7 @@ pub(super) fn counters_of(record: &UsageRecord) -> impl Iterator<Item = Counter>
         .flat_map(|&scope| record.windows.iter().map(move |(window, index)| Counter { scope, window, index }))
 }
 
-/// Inserts the records that are not there yet, adds their counts to the sums by day, and returns them, by request id. Of two with one request id the first
+/// Inserts the records that are not there yet and returns them, by request id. Of two with one request id the first
 /// stands.
 pub(super) async fn insert_new<'a>(
     tx: &Tx,
@@ -81,11 +94,6 @@ pub(super) async fn insert_new<'a>(
             rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
         fresh.extend(chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())));
     }
-    let mut by_day = rollup::Added::default();
-    for record in &fresh {
-        by_day.count(record);
-    }
-    by_day.write(tx).await?;
     Ok(fresh)
 }
 

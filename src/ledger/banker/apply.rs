@@ -13,7 +13,9 @@ impl<B: Bank> Banker<B> {
         let before = self.batch.len();
         match self.write(0..before).await {
             Ok(states) => self.done(0..before, &states),
-            Err(Failure::Fenced) => self.start_over().await,
+            Err(Failure::Fenced) => {
+                self.start_over().await;
+            }
             // A charge that cannot be written must not hold up those around it.
             Err(Failure::Refused(_)) if before > 1 => self.write_one_by_one().await,
             Err(Failure::Refused(_)) => self.set_blocked(false),
@@ -38,7 +40,10 @@ impl<B: Bank> Banker<B> {
             match self.write(place..place + 1).await {
                 Ok(states) => self.done(place..place + 1, &states),
                 Err(Failure::Refused(_)) => place += 1,
-                Err(Failure::Fenced) => return self.start_over().await,
+                Err(Failure::Fenced) => {
+                    self.start_over().await;
+                    return;
+                }
                 Err(Failure::Down) => return self.set_blocked(true),
             }
         }

@@ -49,6 +49,8 @@ impl<B: Bank> Banker<B> {
         {
             requests.push(request);
         }
+        // Whoever gave up needs nothing.
+        requests.retain(|request| !request.done.is_closed());
         let mut wanted = self.gather(&requests);
         // Whoever only looks writes nothing.
         let looked_at: Vec<Counter> =
@@ -102,11 +104,8 @@ impl<B: Bank> Banker<B> {
                 self.shared.leases_taken.fetch_add(states.len() as u64, Ordering::Relaxed);
                 Ok(())
             }
-            Err(Failure::Fenced) => {
-                self.start_over().await;
-                Ok(())
-            }
-            Err(Failure::Down) => Err(StoreError::Unavailable),
+            Err(Failure::Fenced) if self.start_over().await => Ok(()),
+            Err(Failure::Fenced | Failure::Down) => Err(StoreError::Unavailable),
             Err(Failure::Refused(error)) => {
                 tracing::error!(%error, "ledger.lease_refused");
                 Err(StoreError::Unavailable)
@@ -128,7 +127,12 @@ impl<B: Bank> Banker<B> {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            entry.least = entry.least.min(need);
+            // Whoever only looks has no part in what must fit at least.
+            entry.least = match (entry.least, need) {
+                (0, need) => need,
+                (least, 0) => least,
+                (least, need) => least.min(need),
+            };
             entry.all = entry.all.saturating_add(need);
         }
         wanted
@@ -169,7 +173,9 @@ impl<B: Bank> Banker<B> {
         }
         match call(self.bank.keep(self.holder, &keep)).await {
             Ok(states) => self.accounts.learn(&states),
-            Err(Failure::Fenced) => self.start_over().await,
+            Err(Failure::Fenced) => {
+                self.start_over().await;
+            }
             // It is still this instance's; what the database says next time counts again.
             Err(failure) => return Err(failure),
         }
@@ -188,25 +194,27 @@ impl<B: Bank> Banker<B> {
                     (self.on_live)(live);
                 }
             }
-            Err(Failure::Fenced) => self.start_over().await,
+            Err(Failure::Fenced) => {
+                self.start_over().await;
+            }
             Err(Failure::Down | Failure::Refused(_)) => {}
         }
     }
 
     /// Somebody gave this instance's leases away: it holds none, and goes on under a new epoch. What it has charged
-    /// meanwhile is recorded within what is free.
-    pub(super) async fn start_over(&mut self) {
+    /// meanwhile is recorded within what is free. Answers whether the database knows the new epoch.
+    pub(super) async fn start_over(&mut self) -> bool {
         tracing::warn!(instance = %self.id, "ledger.fenced");
         self.shared.fenced.fetch_add(1, Ordering::Relaxed);
         for counter in self.accounts.leased_or_used_since(Instant::now()) {
             self.accounts.with_period(counter, |period| period.granted = 0);
         }
         let since = Accounts::moment();
-        if let Ok(registered) = call(self.bank.register(self.id)).await {
-            self.holder = registered.holder;
-            let grace = self.sharing.map(|sharing| sharing.grace);
-            self.accounts.trust_leases(since, grace);
-        }
+        let Ok(registered) = call(self.bank.register(self.id)).await else { return false };
+        self.holder = registered.holder;
+        let grace = self.sharing.map(|sharing| sharing.grace);
+        self.accounts.trust_leases(since, grace);
+        true
     }
 }
 
