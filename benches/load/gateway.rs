@@ -67,7 +67,7 @@ impl Gateway {
             .stdout(log.try_clone().map_err(told)?)
             .stderr(log);
         let with_log = |error: String| format!("{error}\n{}", process::tail(&log_file));
-        let process = Process::listening_at(serve, data).map_err(|error| with_log(told(error)))?;
+        let process = Process::listening_at(serve, data, &[admin]).map_err(|error| with_log(told(error)))?;
         let admin = Admin::log_in(admin, EMAIL, PASSWORD).map_err(with_log)?;
         let [key, uncapped] = furnish(&admin, mock)?;
         let gateway = Self { process, key, uncapped, admin, directory };

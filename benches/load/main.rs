@@ -221,7 +221,7 @@ fn nginx(directory: &std::path::Path, upstream: SocketAddr) -> io::Result<Proces
     let mut command = Command::new("nginx");
     command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "stderr"]);
     command.stderr(std::process::Stdio::null());
-    Process::listening_at(command, address)
+    Process::listening_at(command, address, &[])
 }
 
 /// How many processors there are and how busy they were before.

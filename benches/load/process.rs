@@ -46,11 +46,16 @@ impl Process {
         }
     }
 
-    /// Another program that will listen at `address`; waits until it does.
-    pub fn listening_at(mut command: Command, address: SocketAddr) -> io::Result<Self> {
+    /// Another program that will listen at `address`; waits until it does, and at `others` as well.
+    pub fn listening_at(
+        mut command: Command,
+        address: SocketAddr,
+        others: &[SocketAddr],
+    ) -> io::Result<Self> {
         let mut process = Self { child: command.spawn()?, address };
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
+        let all = || [address].into_iter().chain(others.iter().copied());
+        while all().any(|each| TcpStream::connect(each).is_err()) {
             if let Some(status) = process.child.try_wait()? {
                 return Err(io::Error::other(format!("{} ended with {status}", shown(&command))));
             }
