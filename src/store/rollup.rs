@@ -17,7 +17,7 @@ use sea_orm::{
 };
 
 use super::{StoreError, Tx, rows};
-use crate::domain::{NanoUsd, UsageRecord};
+use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, UsageRecord, VirtualKeyId};
 
 /// Milliseconds of a day in UTC, which has no leap seconds here.
 pub(super) const DAY_MILLIS: i64 = 86_400_000;
@@ -93,47 +93,80 @@ struct Counts {
     cost_nano_usd: i64,
 }
 
-/// What one batch adds.
-#[derive(Default)]
-pub(super) struct Added(BTreeMap<Cell, Counts>);
+/// What the finest grain tells requests apart by, as a record has it.
+type Finest<'a> = (i64, TenantId, VirtualKeyId, &'a ModelRef, &'a ModelName, &'a BTreeMap<String, String>);
 
-impl Added {
-    /// Counts a record that was not there before.
-    pub(super) fn count(&mut self, record: &UsageRecord) {
+impl Counts {
+    fn of(record: &UsageRecord) -> Self {
         let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano();
-        let (input, output) = (whole(record.usage.input_total()), whole(record.usage.output_total()));
-        let day = record.started_at.millis().div_euclid(DAY_MILLIS);
-        let (tenant, key) = (record.tenant_id.to_string(), record.virtual_key_id.to_string());
-        let provider = record.served_model.provider.to_string();
-        let (requested, served) = (record.requested_model.to_string(), record.served_model.to_string());
-        let tags = rows::json_text(&record.tags);
-        for grain in Grain::EVERY {
-            let told = |text: &String, known: bool| if known { text.clone() } else { String::new() };
-            let (by_key, by_model) = (grain.knows_key(), grain.knows_model());
-            let cell = (
-                grain,
-                day,
-                tenant.clone(),
-                told(&key, by_key),
-                told(&provider, by_model),
-                told(&requested, by_model),
-                told(&served, by_model),
-                told(&tags, grain.knows_tags()),
-            );
-            let sum = self.0.entry(cell).or_default();
-            sum.requests = sum.requests.saturating_add(1);
-            sum.input_tokens = sum.input_tokens.saturating_add(input);
-            sum.output_tokens = sum.output_tokens.saturating_add(output);
-            sum.cost_usd = sum.cost_usd.saturating_add(cost / NANO);
-            sum.cost_nano_usd = sum.cost_nano_usd.saturating_add(cost % NANO);
+        Self {
+            requests: 1,
+            input_tokens: whole(record.usage.input_total()),
+            output_tokens: whole(record.usage.output_total()),
+            cost_usd: cost / NANO,
+            cost_nano_usd: cost % NANO,
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost_usd = self.cost_usd.saturating_add(other.cost_usd);
+        self.cost_nano_usd = self.cost_nano_usd.saturating_add(other.cost_nano_usd);
+    }
+}
+
+/// What one batch adds. Counted by the finest grain first: a batch has many records and few cells, and a cell is all
+/// texts.
+#[derive(Default)]
+pub(super) struct Added<'a>(BTreeMap<Finest<'a>, Counts>);
+
+impl<'a> Added<'a> {
+    /// Counts a record that was not there before.
+    pub(super) fn count(&mut self, record: &'a UsageRecord) {
+        let finest = (
+            record.started_at.millis().div_euclid(DAY_MILLIS),
+            record.tenant_id,
+            record.virtual_key_id,
+            &record.served_model,
+            &record.requested_model,
+            &record.tags,
+        );
+        self.0.entry(finest).or_default().add(Counts::of(record));
+    }
+
+    /// The sums of every grain.
+    fn cells(self) -> BTreeMap<Cell, Counts> {
+        let mut cells = BTreeMap::<Cell, Counts>::new();
+        for ((day, tenant, key, served, requested, tags), counts) in self.0 {
+            let (tenant, key, tags) = (tenant.to_string(), key.to_string(), rows::json_text(tags));
+            let provider = served.provider.to_string();
+            let (requested, served) = (requested.to_string(), served.to_string());
+            for grain in Grain::EVERY {
+                let told = |text: &String, known: bool| if known { text.clone() } else { String::new() };
+                let (by_key, by_model) = (grain.knows_key(), grain.knows_model());
+                let cell = (
+                    grain,
+                    day,
+                    tenant.clone(),
+                    told(&key, by_key),
+                    told(&provider, by_model),
+                    told(&requested, by_model),
+                    told(&served, by_model),
+                    told(&tags, grain.knows_tags()),
+                );
+                cells.entry(cell).or_default().add(counts);
+            }
+        }
+        cells
     }
 
     /// Adds it to the table. Rows go in the order of their keys, so that two instances that add to the same ones wait
     /// and do not deadlock.
     pub(super) async fn write(self, tx: &Tx) -> Result<(), StoreError> {
-        let rows: Vec<_> = self.0.into_iter().map(row).collect();
+        let rows: Vec<_> = self.cells().into_iter().map(row).collect();
         for chunk in rows.chunks(ROWS_AT_ONCE) {
             Entity::insert_many(chunk.iter().cloned())
                 .on_conflict(adding(tx.get_database_backend()))

@@ -4,14 +4,13 @@
 //! Writing the same record again changes nothing, whichever way records are cut into batches, so that a batch whose
 //! commit was answered by an error can simply be written again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use entity::usage_record;
-use sea_orm::{
-    ActiveValue::Set,
-    ConnectionTrait, EntityTrait, QueryTrait,
-    sea_query::{OnConflict, Query},
-};
+use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 
 use super::{
     StoreError, Tx,
@@ -20,8 +19,8 @@ use super::{
 };
 use crate::domain::{Counter, NanoUsd, UsageRecord};
 
-/// Rows in one statement: 25 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
-const ROWS_AT_ONCE: usize = 500;
+/// Rows in one statement: 25 columns each, below SQLite's 32 766 and Postgres' 65 535 parameters.
+const ROWS_AT_ONCE: usize = 512;
 
 /// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
 /// Records without a cost add nothing to the counters; of two with one request id the first stands.
@@ -85,47 +84,110 @@ pub(super) async fn insert_new<'a>(
     records.sort_by_key(|record| record.request_id);
     let mut fresh: Vec<&UsageRecord> = Vec::with_capacity(records.len());
     for chunk in records.chunks(ROWS_AT_ONCE) {
-        let mut insert = usage_record::Entity::insert_many(chunk.iter().map(|record| usage_row(record)))
-            .on_conflict(OnConflict::column(usage_record::Column::RequestId).do_nothing().to_owned())
-            .into_query();
-        insert.returning(Query::returning().column(usage_record::Column::RequestId));
-        let rows = tx.query_all(&insert).await?;
+        // The last record again and again up to the next size there is a statement for: it is in the way of itself.
+        let padded = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1]));
+        let size = chunk.len().next_power_of_two();
+        let values: Vec<Value> = padded.take(size).flat_map(|record| usage_row(record)).collect();
+        let backend = tx.get_database_backend();
+        let insert = Statement::from_sql_and_values(backend, insert_of(backend, size), values);
+        let rows = tx.query_all_raw(insert).await?;
         let inserted: HashSet<String> =
             rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
-        fresh.extend(chunk.iter().filter(|record| inserted.contains(&record.request_id.to_string())));
+        // Nearly always all of them.
+        let all = inserted.len() == chunk.len();
+        let new = |record: &&&UsageRecord| all || inserted.contains(&record.request_id.to_string());
+        fresh.extend(chunk.iter().filter(new));
     }
     Ok(fresh)
 }
 
-fn usage_row(record: &UsageRecord) -> usage_record::ActiveModel {
-    let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    usage_record::ActiveModel {
-        request_id: Set(record.request_id.to_string()),
-        started_at: Set(record.started_at.millis()),
-        tenant_id: Set(record.tenant_id.to_string()),
-        virtual_key_id: Set(record.virtual_key_id.to_string()),
-        provider_key_id: Set(record.provider_key_id.to_string()),
-        provider: Set(record.served_model.provider.to_string()),
-        requested_model: Set(record.requested_model.to_string()),
-        served_model: Set(record.served_model.to_string()),
-        status: Set(record.status.into()),
-        outcome: Set(record.outcome.as_str().into()),
-        attempts: Set(rows::json_text(&record.attempts)),
-        stream: Set(record.stream),
-        input_tokens: Set(count(record.usage.input_total())),
-        cache_read_tokens: Set(count(record.usage.cache_read)),
-        cache_write_tokens: Set(count(record.usage.cache_write_total())),
-        output_tokens: Set(count(record.usage.output_total())),
-        reasoning_tokens: Set(count(record.usage.reasoning)),
-        cost_nano_usd: Set(record.cost.map(|cost| cost.max(NanoUsd::ZERO).nano())),
-        cost_lines: Set(rows::json_text(&record.cost_lines)),
-        clamped_nano_usd: Set(record.clamped.nano()),
-        price_version: Set(record.price_version.clone()),
-        usage_source: Set(record.usage_source.as_str().into()),
-        latency_ms: Set(count(record.latency_ms)),
-        time_to_first_token_ms: Set(record.time_to_first_token_ms.map(count)),
-        tags: Set(rows::json_text(&record.tags)),
+/// The columns in the order of [`usage_row`].
+const COLUMNS: [usage_record::Column; 25] = {
+    use usage_record::Column as C;
+    [
+        C::RequestId,
+        C::StartedAt,
+        C::TenantId,
+        C::VirtualKeyId,
+        C::ProviderKeyId,
+        C::Provider,
+        C::RequestedModel,
+        C::ServedModel,
+        C::Status,
+        C::Outcome,
+        C::Attempts,
+        C::Stream,
+        C::InputTokens,
+        C::CacheReadTokens,
+        C::CacheWriteTokens,
+        C::OutputTokens,
+        C::ReasoningTokens,
+        C::CostNanoUsd,
+        C::CostLines,
+        C::ClampedNanoUsd,
+        C::PriceVersion,
+        C::UsageSource,
+        C::LatencyMs,
+        C::TimeToFirstTokenMs,
+        C::Tags,
+    ]
+};
+
+/// The statement that inserts so many rows where they are not there yet, and returns which those were. Only one for each
+/// power of two, so that it is written and prepared once and used again: that is most of what an insert costs.
+fn insert_of(backend: DbBackend, rows: usize) -> &'static str {
+    const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
+    type Inserts = LazyLock<[String; SIZES]>;
+    static POSTGRES: Inserts =
+        LazyLock::new(|| inserts(|rows| counters::placeholders(0, rows, COLUMNS.len())));
+    // SQLite takes `$1` for a name and looks through all names for each of them: with thousands that is most of the work.
+    static SQLITE: Inserts = LazyLock::new(|| {
+        let row = format!("({})", ["?"; COLUMNS.len()].join(","));
+        inserts(|rows| vec![row.as_str(); rows].join(","))
+    });
+    fn inserts(values: impl Fn(usize) -> String) -> [String; SIZES] {
+        let columns = COLUMNS.map(|column| format!(r#""{}""#, column.as_str())).join(",");
+        std::array::from_fn(|power| {
+            format!(
+                r#"INSERT INTO "usage_record" ({columns}) VALUES {}
+                ON CONFLICT ("request_id") DO NOTHING RETURNING "request_id""#,
+                values(1 << power)
+            )
+        })
     }
+    let inserts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
+    &inserts[rows.ilog2() as usize]
+}
+
+fn usage_row(record: &UsageRecord) -> [Value; COLUMNS.len()] {
+    let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    [
+        record.request_id.to_string().into(),
+        record.started_at.millis().into(),
+        record.tenant_id.to_string().into(),
+        record.virtual_key_id.to_string().into(),
+        record.provider_key_id.to_string().into(),
+        record.served_model.provider.to_string().into(),
+        record.requested_model.to_string().into(),
+        record.served_model.to_string().into(),
+        i32::from(record.status).into(),
+        record.outcome.as_str().into(),
+        rows::json_text(&record.attempts).into(),
+        record.stream.into(),
+        count(record.usage.input_total()).into(),
+        count(record.usage.cache_read).into(),
+        count(record.usage.cache_write_total()).into(),
+        count(record.usage.output_total()).into(),
+        count(record.usage.reasoning).into(),
+        record.cost.map(|cost| cost.max(NanoUsd::ZERO).nano()).into(),
+        rows::json_text(&record.cost_lines).into(),
+        record.clamped.nano().into(),
+        record.price_version.clone().into(),
+        record.usage_source.as_str().into(),
+        count(record.latency_ms).into(),
+        record.time_to_first_token_ms.map(count).into(),
+        rows::json_text(&record.tags).into(),
+    ]
 }
 
 #[cfg(test)]

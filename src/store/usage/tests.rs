@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
-use entity::{spend_counter, spend_rollup};
+use entity::{spend_counter, spend_rollup, usage_record};
 use proptest::prelude::*;
-use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter};
 
 use super::*;
 use crate::{
@@ -114,7 +114,7 @@ async fn a_row_says_what_its_record_said() {
 async fn more_records_than_one_statement_takes_are_written_once() {
     let db = testing::store().await;
     let tenant = TenantId::generate();
-    let many: Vec<_> = (0..ROWS_AT_ONCE * 2 + 1)
+    let many: Vec<_> = (0..ROWS_AT_ONCE * 2 + 5)
         .map(|_| record(tenant, VirtualKeyId::generate(), at("2026-11-21"), Some(NanoUsd::new(1))))
         .collect();
     write(&db, &many).await;
