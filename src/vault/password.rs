@@ -6,9 +6,10 @@
 use std::{fmt, sync::Arc, thread::available_parallelism};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{Error as HashError, PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Ident, Output, ParamsString, PasswordHash, Salt},
 };
+use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
@@ -23,6 +24,12 @@ pub const MAX_CHARACTERS: usize = 128;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+/// Bytes of a salt, and of a hash.
+const SALT_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+/// Room asked for in one hash, in bytes. glibc gives back at once what is larger than 32 MiB, and keeps what is smaller
+/// for the next time after it was freed once (mallopt(3), M_MMAP_THRESHOLD). Only what is used of it takes memory.
+const ROOM_BYTES: usize = 33 * 1024 * 1024;
 /// How many may wait for each one that runs: about a second's worth.
 const WAITING_PER_LANE: usize = 16;
 
@@ -206,24 +213,49 @@ pub fn is_outdated(stored: &str) -> bool {
     !readable(stored).is_ok_and(|hash| Params::try_from(&hash).is_ok_and(same))
 }
 
-fn argon2() -> Argon2<'static> {
-    let params =
-        Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the constants are within argon2's bounds");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+fn params() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the constants are within argon2's bounds")
+}
+
+/// Argon2id of a password.
+fn derive(params: Params, password: &[u8], salt: &[u8], hash: &mut [u8]) -> Result<(), argon2::Error> {
+    let blocks = params.block_count();
+    let mut memory = Vec::with_capacity(blocks.max(ROOM_BYTES / size_of::<Block>()));
+    memory.resize(blocks, Block::default());
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
+        password,
+        salt,
+        hash,
+        &mut memory,
+    )
 }
 
 fn hash_now(password: &[u8]) -> Result<String, PasswordError> {
-    argon2().hash_password(password).map(|hash| hash.to_string()).map_err(|_| PasswordError::Failed)
+    let mut salt = [0; SALT_BYTES];
+    entropy::fill(&mut salt);
+    let mut hash = Zeroizing::new([0; HASH_BYTES]);
+    derive(params(), password, &salt, &mut hash[..]).map_err(|_| PasswordError::Failed)?;
+    let written = || {
+        Some(PasswordHash {
+            algorithm: Ident::new("argon2id").ok()?,
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&params()).ok()?,
+            salt: Some(Salt::new(&salt).ok()?),
+            hash: Some(Output::new(&hash[..]).ok()?),
+        })
+    };
+    written().map(|hash| hash.to_string()).ok_or(PasswordError::Failed)
 }
 
 fn verify_now(password: &str, stored: &str) -> Result<bool, PasswordError> {
-    let hash = readable(stored)?;
-    match argon2().verify_password(password.as_bytes(), &hash) {
-        // A password that could never have been set is wrong; it was hashed like any other so that time tells nothing.
-        Ok(()) => Ok(password.chars().count() <= MAX_CHARACTERS),
-        Err(HashError::PasswordInvalid) => Ok(false),
-        Err(_) => Err(PasswordError::Corrupt),
-    }
+    let stored = readable(stored)?;
+    let (Ok(params), Some(salt), Some(right)) = (Params::try_from(&stored), stored.salt, stored.hash) else {
+        return Err(PasswordError::Corrupt);
+    };
+    let mut hash = Zeroizing::new(vec![0; right.len()]);
+    derive(params, password.as_bytes(), salt.as_ref(), &mut hash).map_err(|_| PasswordError::Corrupt)?;
+    // A password that could never have been set is wrong; it was hashed like any other so that time tells nothing.
+    Ok(bool::from(hash.ct_eq(right.as_bytes())) && password.chars().count() <= MAX_CHARACTERS)
 }
 
 /// A PHC string of argon2id whose cost is in reason: whoever writes to the database must not get to choose how much
@@ -232,6 +264,7 @@ fn readable(stored: &str) -> Result<PasswordHash, PasswordError> {
     let hash = PasswordHash::new(stored).map_err(|_| PasswordError::Corrupt)?;
     let params = Params::try_from(&hash).map_err(|_| PasswordError::Corrupt)?;
     let sane = hash.algorithm.as_str() == "argon2id"
+        && hash.version == Some(Version::V0x13.into())
         && hash.salt.is_some()
         && hash.hash.is_some()
         && params.m_cost() <= 4 * MEMORY_KIB
