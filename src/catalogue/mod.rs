@@ -7,6 +7,7 @@
 //!
 //! Invariants: names match exactly, without prefix rules; a price that is absent is unknown, never zero.
 
+mod capabilities;
 mod price_file;
 mod prices;
 mod providers;
@@ -15,6 +16,7 @@ mod rates;
 
 use arc_swap::ArcSwap;
 
+pub use capabilities::{Capabilities, ThinkingStyle, capabilities};
 pub use price_file::PricesError;
 pub use prices::{PriceBook, PriceOverride};
 pub use providers::{AuthStyle, InputBounds, Provider, Providers, ProvidersError};

@@ -103,9 +103,12 @@ impl Provider {
     #[must_use]
     pub fn at(&self, base_url: &str) -> Self {
         let given = base_url.trim_end_matches('/');
+        // Google's has another version than most.
+        let own =
+            ["/v1", "/v1beta"].into_iter().find(|version| self.base_url.ends_with(version)).unwrap_or("");
+        let given = given.strip_suffix(own).unwrap_or(given);
         let bare = given.strip_suffix("/v1").unwrap_or(given).trim_end_matches('/');
-        let version = if self.base_url.ends_with("/v1") { "/v1" } else { "" };
-        Self { base_url: format!("{bare}{version}"), ..self.clone() }
+        Self { base_url: format!("{bare}{own}"), ..self.clone() }
     }
 }
 
@@ -154,7 +157,11 @@ impl Providers {
             slug,
             base_url: base_url.trim_end_matches('/').to_owned(),
             dialect,
-            auth: AuthStyle::Bearer,
+            auth: match dialect {
+                DialectKind::OpenAi => AuthStyle::Bearer,
+                DialectKind::Anthropic => AuthStyle::Header("x-api-key".into()),
+                DialectKind::Gemini => AuthStyle::Header("x-goog-api-key".into()),
+            },
             key_optional: true,
             key_prefix: None,
             quirks: Quirks { output_limit: OutputLimitField::Either, ..Quirks::default() },
@@ -242,6 +249,8 @@ mod tests {
             slugs,
             [
                 "openai",
+                "anthropic",
+                "gemini",
                 "groq",
                 "mistral",
                 "together",

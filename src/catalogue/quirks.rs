@@ -10,22 +10,28 @@ pub enum DialectKind {
     /// OpenAI's own.
     #[default]
     OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 impl DialectKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Gemini];
+
     /// The name used by the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
         }
     }
 
     /// Reads the name back.
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "openai" => Some(Self::OpenAi),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -69,4 +75,15 @@ pub struct Quirks {
     pub float_embeddings_only: bool,
     /// Streams end without `[DONE]`.
     pub done_missing: bool,
+    /// `/responses` is spoken as well; without it, it is translated into a chat.
+    pub responses: bool,
+    /// Assistant turns carry `reasoning_content` back, an empty one where there were no thoughts (DeepSeek).
+    pub reasoning_content: bool,
+    /// `cache_control` on parts and tools is understood, as Anthropic has it (OpenRouter).
+    pub cache_control: bool,
+    /// Members it does not know are refused, and `user`, `seed` and a message's `name` are such (Mistral): a translated
+    /// request leaves them out.
+    pub refuses_unknown: bool,
+    /// Ids of tool calls are nine letters and digits (Mistral): others are replaced.
+    pub nine_letter_call_ids: bool,
 }

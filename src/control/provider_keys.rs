@@ -8,7 +8,7 @@ use super::{
     act::{permit, scope_of},
     checks,
     error::OrMissing,
-    provider_place::{checked_secret, checked_slug, dialect_name},
+    provider_place::{checked_secret, checked_slug},
 };
 use crate::{
     catalogue::DialectKind,
@@ -149,7 +149,7 @@ impl Control {
             fingerprint: self.fingerprints.of(&secret),
             provider: slug,
             key_name,
-            dialect: place.custom.then(|| dialect_name(place.provider.dialect)),
+            dialect: place.custom.then(|| place.provider.dialect.as_str().to_owned()),
             base_url: place.url.base_url,
             origin: place.url.origin,
             models,
@@ -301,8 +301,8 @@ impl Control {
         let known = self.catalogue.providers.get(&key.provider);
         let dialect = match (key.dialect, known) {
             (Some(dialect), _) => dialect,
-            (None, Some(provider)) => dialect_name(provider.dialect),
-            (None, None) => dialect_name(DialectKind::OpenAi),
+            (None, Some(provider)) => provider.dialect.as_str().to_owned(),
+            (None, None) => DialectKind::OpenAi.as_str().to_owned(),
         };
         ProviderKeyView {
             id: key.id,

@@ -25,10 +25,10 @@ impl Control {
         dialect: Option<&str>,
     ) -> Result<Place, ControlError> {
         let dialect = match dialect {
-            Some(text) => Some(dialect_named(text).ok_or_else(|| {
+            Some(text) => Some(DialectKind::parse(text).ok_or_else(|| {
                 ControlError::invalid(
                     "unknown_dialect",
-                    "`dialect` is not one that this gateway speaks; try `openai`",
+                    "`dialect` is not one that this gateway speaks; write `openai`, `anthropic` or `gemini`",
                 )
             })?),
             None => None,
@@ -42,7 +42,7 @@ impl Control {
             (Some(known), _) if dialect.is_some_and(|dialect| dialect != known.dialect) => {
                 return Err(ControlError::invalid(
                     "unknown_dialect",
-                    format!("`{slug}` speaks `{}`; leave `dialect` out", dialect_name(known.dialect)),
+                    format!("`{slug}` speaks `{}`; leave `dialect` out", known.dialect.as_str()),
                 ));
             }
             (Some(known), Some(given)) => (known.at(given), false),
@@ -108,16 +108,4 @@ pub(super) fn checked_secret(
         ));
     }
     secret.into_provider_secret()
-}
-
-/// The name of a dialect.
-pub(super) fn dialect_name(dialect: DialectKind) -> String {
-    match serde_json::to_value(dialect) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
-}
-
-fn dialect_named(text: &str) -> Option<DialectKind> {
-    serde_json::from_value(text.into()).ok()
 }

@@ -1,24 +1,25 @@
 //! The words between the gateway and a dialect.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 
+use super::{Asked, Translation};
 use crate::{
-    catalogue::{DialectKind, Quirks},
+    catalogue::{Capabilities, DialectKind, Quirks},
     domain::ModelName,
-    wire::{Endpoint, Envelope, Event, Figures, RequestView},
+    wire::{AnthropicUsage, Endpoint, Event, Figures},
 };
 
 /// How one kind of provider speaks. Implementations keep no state: a stream's is in its [`StreamProgress`].
 pub trait Dialect: Send + Sync + 'static {
-    /// Builds what goes upstream.
+    /// Builds what goes upstream, and how the answer comes to be in the client's words if those are others.
     ///
     /// # Errors
     /// The request cannot be said in this dialect.
     fn request(&self, call: &Call<'_>) -> Result<UpstreamRequest, DialectError>;
 
-    /// Reads a whole answer that came with a success status.
+    /// Reads a whole answer that came with a success status and goes to the client as it is.
     ///
     /// # Errors
     /// The body is no answer of this endpoint, and no error either.
@@ -29,7 +30,7 @@ pub trait Dialect: Send + Sync + 'static {
         body: &[u8],
     ) -> Result<AnswerFacts, Unreadable>;
 
-    /// Reads one event of a stream. One that cannot be read is said to be so; it is no error.
+    /// Reads one event of a stream that goes to the client as it is. One that cannot be read is said to be so; it is no error.
     fn read_event(
         &self,
         endpoint: Endpoint,
@@ -46,30 +47,36 @@ pub trait Dialect: Send + Sync + 'static {
 pub fn dialect(kind: DialectKind) -> &'static dyn Dialect {
     match kind {
         DialectKind::OpenAi => &super::openai::OpenAi,
+        DialectKind::Anthropic => &super::messages::Anthropic,
+        DialectKind::Gemini => &super::gemini::Gemini,
     }
 }
 
 /// One attempt to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Which endpoint the client called.
-    pub endpoint: Endpoint,
+    /// What the client asks.
+    pub asked: &'a Asked,
     /// How the provider differs.
     pub quirks: &'a Quirks,
+    /// What the model can do.
+    pub capabilities: &'a Capabilities,
     /// The provider's own name of the model.
     pub model: &'a ModelName,
-    /// The client's body.
-    pub envelope: &'a Envelope,
-    /// What was read of it.
-    pub view: &'a RequestView,
     /// The output limit the gateway sets, in tokens a choice; `None` leaves the client's alone.
     pub output_limit: Option<u64>,
+    /// The most output the model can make, in tokens, where it is known: for providers that must be told a limit.
+    pub model_limit: Option<u64>,
     /// Whether the stream shall carry usage even if the client did not ask.
     pub ask_usage: bool,
+    /// Made part of the ids of an answer whose provider gives it none: unlike that of any other request.
+    pub request_id: &'a str,
+    /// When the request came, in seconds since 1970: what a translated answer says of its making.
+    pub created: i64,
 }
 
 /// What goes upstream.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Default)]
 pub struct UpstreamRequest {
     /// Appended to the provider's base URL; begins with a slash.
     pub path: String,
@@ -82,6 +89,12 @@ pub struct UpstreamRequest {
     /// The client wanted base64 embeddings: floats in the answer are to be rewritten, whether the provider was asked for
     /// them or knows nothing else.
     pub embeddings_to_base64: bool,
+    /// The answer comes in other words than the client's.
+    pub translation: Option<Box<dyn Translation>>,
+    /// A limit on output that this dialect had to choose because the provider demands one, in tokens.
+    pub output_limit: Option<u64>,
+    /// Hints of the client's that this provider cannot be given, by the client's names: `x-keystile-dropped`.
+    pub dropped: Vec<&'static str>,
 }
 
 impl fmt::Debug for UpstreamRequest {
@@ -103,6 +116,42 @@ pub enum DialectError {
         /// The endpoint's path.
         path: &'static str,
     },
+    /// Something asked for has no words in this dialect, or this model cannot do it.
+    #[error("`{field}` {why}")]
+    Unsupported {
+        /// The client's name of it, such as `messages[2].content[0]`.
+        field: String,
+        /// What is wrong with it here and what to do; goes on from the name.
+        why: String,
+    },
+    /// A member that only translation reads has the wrong shape.
+    #[error("`{field}` must be {wanted}")]
+    WrongShape {
+        /// The member, such as `messages[2].content[0].type`.
+        field: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+}
+
+impl DialectError {
+    /// Something that `field` asks for and that is not to be had.
+    pub fn unsupported(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Unsupported { field: field.into(), why: why.into() }
+    }
+
+    /// A member that cannot be read.
+    pub fn wrong_shape(field: impl Into<String>, wanted: &'static str) -> Self {
+        Self::WrongShape { field: field.into(), wanted }
+    }
+
+    /// The member at fault, if it is one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::UnsupportedEndpoint { .. } => None,
+            Self::Unsupported { field, .. } | Self::WrongShape { field, .. } => Some(field),
+        }
+    }
 }
 
 /// An answer that is not JSON, or not an answer.
@@ -148,7 +197,7 @@ pub struct EventFacts {
     pub model: Option<String>,
 }
 
-/// Indexes of choices above this are not followed: no request can have them.
+/// Indexes of choices and of items above this are not followed: no request can have them.
 const MAX_FOLLOWED_CHOICES: u64 = 1 << 16;
 
 /// How far a stream has come.
@@ -160,8 +209,12 @@ pub struct StreamProgress {
     choices: BTreeMap<u64, bool>,
     unfinished: usize,
     ended: bool,
+    /// What Anthropic's events have said of usage: a later one replaces only what it names.
+    pub(super) anthropic_usage: AnthropicUsage,
     pub(super) tier_seen: bool,
     pub(super) model_seen: bool,
+    /// Bytes that deltas said of items which are not complete yet, by the items' place.
+    items: BTreeMap<u64, u64>,
 }
 
 impl Default for StreamProgress {
@@ -179,8 +232,10 @@ impl StreamProgress {
             choices: BTreeMap::new(),
             unfinished: 0,
             ended: false,
+            anthropic_usage: AnthropicUsage::default(),
             tier_seen: false,
             model_seen: false,
+            items: BTreeMap::new(),
         }
     }
 
@@ -211,6 +266,19 @@ impl StreamProgress {
         }
     }
 
+    /// Notes so many bytes of an item of the output.
+    pub(super) fn said_in_item(&mut self, index: u64, bytes: u64) {
+        if index < MAX_FOLLOWED_CHOICES {
+            let said = self.items.entry(index).or_default();
+            *said = said.saturating_add(bytes);
+        }
+    }
+
+    /// An item is complete: what was noted of it.
+    pub(super) fn item_is_done(&mut self, index: u64) -> u64 {
+        self.items.remove(&index).unwrap_or(0)
+    }
+
     /// Notes the dialect's own end.
     pub(super) fn end(&mut self) {
         self.ended = true;
@@ -234,6 +302,8 @@ pub struct ProviderError {
     pub context_length: bool,
     /// A matter of money at the provider: trying again does not help.
     pub billing: bool,
+    /// How long it asks to be left alone, where its body says so rather than a header.
+    pub retry_after: Option<Duration>,
 }
 
 impl fmt::Debug for ProviderError {

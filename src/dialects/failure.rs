@@ -53,7 +53,9 @@ fn from_object(outer: &Map<String, Value>) -> ProviderError {
         // `"type":"error"` outside only says that this is one.
         kind: at.get("type").and_then(plain_text).filter(|kind| kind != "error").map(|kind| scrub(&kind)),
         param: name("param"),
-        code: name("code"),
+        // Anthropic's stands one level deeper.
+        code: name("code")
+            .or_else(|| at.get("details")?.get("error_code").and_then(plain_text).map(|text| scrub(&text))),
         ..ProviderError::default()
     }
 }
@@ -121,6 +123,7 @@ fn is_billing(names: &[&str], words: &str) -> bool {
                 | "insufficient_credits"
                 | "billing_error"
         ) || name.ends_with("_spend_limit_exceeded")
+            || name.ends_with("_spend_limit_reached")
             || name.ends_with("_usage_limit_exceeded")
     });
     by_name
@@ -129,6 +132,8 @@ fn is_billing(names: &[&str], words: &str) -> bool {
             "credit balance is too low",
             "insufficient balance",
             "insufficient credits",
+            // Anthropic, of a limit that its customer set, with status 400 and no code.
+            "you have reached your specified",
         ]
         .iter()
         .any(|hint| words.contains(hint))
@@ -152,6 +157,7 @@ fn is_context_length(names: &[&str], words: &str) -> bool {
             "context_length_exceeded",
             "exceeds the context",
             "exceeds the available context",
+            "exceed context limit",
             "exceed context window",
             "exceeds the model's context",
             "exceeds the maximum number of tokens",

@@ -288,7 +288,10 @@ impl Authenticator {
         for row in row.provider_keys.iter().filter(|row| row.is_active) {
             let provider = match self.catalogue.providers.get(&row.provider) {
                 Some(known) => Arc::clone(known),
-                None => Arc::new(Providers::custom(row.provider.clone(), &row.base_url, DialectKind::OpenAi)),
+                None => {
+                    let dialect = row.dialect.as_deref().and_then(DialectKind::parse).unwrap_or_default();
+                    Arc::new(Providers::custom(row.provider.clone(), &row.base_url, dialect))
+                }
             };
             keys.entry(row.provider.clone()).or_default().push(Arc::new(ProviderKey {
                 row: row.clone(),

@@ -39,7 +39,7 @@ pub enum GatewayError {
     /// The body is unusable.
     Envelope(EnvelopeError),
     /// A field or header has a value that cannot be used.
-    InvalidRequest { param: Option<&'static str>, message: String },
+    InvalidRequest { param: Option<String>, message: String },
     /// No model is named.
     MissingModel,
     /// No such model for this tenant.
@@ -217,7 +217,7 @@ impl GatewayError {
                 404,
                 BAD,
                 self.code(),
-                "unknown path: this gateway speaks `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models` and `/v1/key`",
+                "unknown path: this gateway speaks `/v1/chat/completions`, `/v1/responses`, `/v1/messages`, `/v1/messages/count_tokens`, `/v1/completions`, `/v1/embeddings`, `/v1/models` and `/v1/key`",
             ),
             Self::MethodNotAllowed { allow } => {
                 headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
@@ -251,7 +251,7 @@ impl GatewayError {
             }
             Self::InvalidRequest { param, message } => {
                 let mut draft = draft(400, BAD, self.code(), message.clone());
-                draft.param = param.map(Into::into);
+                draft.param.clone_from(param);
                 draft
             }
             Self::MissingModel => {

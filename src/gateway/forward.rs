@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -17,13 +17,14 @@ use super::{
     upstream_body,
 };
 use crate::{
-    catalogue::ServiceTier,
+    catalogue::{ServiceTier, capabilities},
     dialects::{
         self, AnswerFacts, Call as DialectCall, Dialect, DialectError, ProviderError, UpstreamRequest,
     },
-    domain::AttemptOutcome,
+    domain::{AttemptOutcome, ModelRef},
     upstream::{self, Failure, SentMark, Target, Verdict},
     vault::SealedRow,
+    wire::Endpoint,
 };
 
 /// An answer that may go to the client.
@@ -31,7 +32,17 @@ pub(super) struct Answer {
     pub(super) candidate: Candidate,
     /// The output limit that the gateway chose, if it chose one.
     pub(super) output_limit: Option<u64>,
+    /// Hints of the client's that this provider was not given.
+    pub(super) dropped: Vec<&'static str>,
+    /// Headers of the provider's that are the client's as well.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) content: Content,
+}
+
+/// What an attempt brought.
+struct Brought {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    content: Content,
 }
 
 /// What a provider answered.
@@ -48,7 +59,6 @@ pub(super) enum Content {
 struct Prepared {
     grant: crate::domain::DispatchGrant,
     request: UpstreamRequest,
-    output_limit: Option<u64>,
     sent: SentMark,
     dialect: &'static dyn Dialect,
 }
@@ -75,7 +85,7 @@ pub(super) async fn forward(
             // Nobody is to blame who was not asked.
             return Err(failed.unwrap_or(GatewayError::Deadline));
         }
-        let prepared = match prepare(house, principal, journey, &candidate, meter).await {
+        let mut prepared = match prepare(house, principal, journey, &candidate, meter).await {
             Ok(prepared) => prepared,
             // It would be the same for every candidate, and each would wait for the database once more.
             Err(refused @ GatewayError::LedgerUnavailable) => return Err(failed.unwrap_or(refused)),
@@ -85,11 +95,12 @@ pub(super) async fn forward(
                 continue;
             }
         };
-        let output_limit = prepared.output_limit;
+        let output_limit = prepared.request.output_limit;
+        let dropped = std::mem::take(&mut prepared.request.dropped);
         match attempt(house, principal, journey, &candidate, prepared, deadline, meter).await {
-            Ok(content) => {
+            Ok(Brought { headers, content }) => {
                 house.health.succeeded(candidate.key.id(), &candidate.model.model, Instant::now());
-                return Ok(Answer { candidate, output_limit, content });
+                return Ok(Answer { candidate, output_limit, dropped, headers, content });
             }
             Err(failure) => {
                 let verdict = failure.verdict();
@@ -124,19 +135,20 @@ async fn prepare(
     let price = journey.prices.price(&candidate.model, at);
     let provider = &candidate.key.provider;
     let dialect = dialects::dialect(provider.dialect);
+    let request_id = meter.facts().request_id.to_string();
     let request = |output_limit| {
         let call = DialectCall {
-            endpoint: journey.endpoint,
+            asked: &journey.asked,
             quirks: &provider.quirks,
+            capabilities: capabilities(provider.dialect, candidate.model.model.as_str()),
             model: &candidate.model.model,
-            envelope: &journey.envelope,
-            view: &journey.view,
             output_limit,
+            model_limit: price.as_ref().and_then(|price| price.max_output_tokens),
             ask_usage: true,
+            request_id: &request_id,
+            created: at.seconds(),
         };
-        let refused =
-            |error: DialectError| GatewayError::InvalidRequest { param: None, message: error.to_string() };
-        dialect.request(&call).map_err(refused)
+        dialect.request(&call).map_err(|error| refused(&error, &candidate.model))
     };
     // What is reserved is the worst case of the bytes that are sent, so they come first.
     let plain = request(None)?;
@@ -150,7 +162,7 @@ async fn prepare(
     let reserved = reserve::reserve(&house.ledger, asked).await?;
     let request = match reserved.output_limit {
         None => plain,
-        limit => request(limit)?,
+        limit => UpstreamRequest { output_limit: limit, ..request(limit)? },
     };
     let sent = meter.begin(Beginning {
         candidate: candidate.clone(),
@@ -162,7 +174,15 @@ async fn prepare(
         reasoning_apart: provider.quirks.reasoning_apart,
     })?;
     house.health.begins(candidate.key.id(), &candidate.model.model, Instant::now());
-    Ok(Prepared { grant, request, output_limit: reserved.output_limit, sent, dialect })
+    Ok(Prepared { grant, request, sent, dialect })
+}
+
+/// A request that this candidate cannot be asked.
+fn refused(error: &DialectError, model: &ModelRef) -> GatewayError {
+    GatewayError::InvalidRequest {
+        param: error.field().map(str::to_owned),
+        message: format!("{error} (asked of `{model}`)"),
+    }
 }
 
 async fn attempt(
@@ -170,15 +190,19 @@ async fn attempt(
     principal: &Principal,
     journey: &Journey,
     candidate: &Candidate,
-    prepared: Prepared,
+    mut prepared: Prepared,
     deadline: Instant,
     meter: &mut Meter,
-) -> Result<Content, Failure> {
+) -> Result<Brought, Failure> {
     let timeouts = &house.settings.upstream;
-    let first_byte =
-        if journey.view.stream { timeouts.stream_first_byte_timeout } else { timeouts.first_byte_timeout };
-    let hide_usage = prepared.request.usage_injected && !journey.view.include_usage;
+    let first_byte = if journey.asked.view.stream {
+        timeouts.stream_first_byte_timeout
+    } else {
+        timeouts.first_byte_timeout
+    };
+    let hide_usage = prepared.request.usage_injected && !journey.asked.view.include_usage;
     let to_base64 = prepared.request.embeddings_to_base64;
+    let translation = prepared.request.translation.take();
     if meter.note_ahead().await.is_err() {
         return Err(Failure::Unrecordable);
     }
@@ -217,19 +241,22 @@ async fn attempt(
     if !is_plain(&head.headers) {
         return Err(Failure::Ambiguous("the provider compressed its answer although it was told not to"));
     }
-    let reading = stream::Reading {
+    let headers = if translation.is_none() { shared_headers(&head.headers) } else { Vec::new() };
+    let streams = journey.asked.view.stream;
+    let mut reading = stream::Reading {
         dialect: prepared.dialect,
-        endpoint: journey.endpoint,
+        endpoint: journey.asked.endpoint,
         quirks: candidate.key.provider.quirks,
-        choices: journey.view.choices_sent.max(1),
+        translation,
+        choices: journey.asked.view.choices_sent.max(1),
         hide_usage,
         most_event_bytes: house.settings.limits.max_event_bytes,
         idle: timeouts.idle_timeout,
         deadline,
     };
-    if journey.view.stream && is_event_stream(&head.headers) {
+    if streams && is_event_stream(&head.headers) {
         let opened = stream::open(reading, body, first_byte, meter).await?;
-        return Ok(Content::Stream(Box::new(opened)));
+        return Ok(Brought { headers, content: Content::Stream(Box::new(opened)) });
     }
     let whole = upstream_body::collect(
         body,
@@ -239,21 +266,38 @@ async fn attempt(
         deadline,
     )
     .await?;
+    let unreadable = |_| Failure::Ambiguous("the provider's answer is unreadable");
+    if let Some(translation) = &mut reading.translation {
+        let told = if streams { translation.answer_as_stream(&whole) } else { translation.answer(&whole) };
+        let (facts, told) = told.map_err(unreadable)?;
+        answered(facts, status, meter)?;
+        let content = if streams { Content::Streamed(told) } else { Content::Whole(told) };
+        return Ok(Brought { headers, content });
+    }
     let facts = prepared
         .dialect
-        .read_answer(journey.endpoint, &candidate.key.provider.quirks, &whole)
-        .map_err(|_| Failure::Ambiguous("the provider's answer is unreadable"))?;
+        .read_answer(journey.asked.endpoint, &candidate.key.provider.quirks, &whole)
+        .map_err(unreadable)?;
     answered(facts, status, meter)?;
-    if journey.view.stream {
-        let stream = dialects::whole_to_stream(&whole, journey.view.include_usage)
-            .ok_or(Failure::Ambiguous("the provider did not stream its answer"))?;
-        return Ok(Content::Streamed(stream));
-    }
-    if to_base64 {
+    let content = if streams {
+        let stream = (journey.asked.endpoint != Endpoint::Messages
+            && journey.asked.endpoint != Endpoint::Responses)
+            .then(|| dialects::whole_to_stream(&whole, journey.asked.view.include_usage))
+            .flatten();
+        Content::Streamed(stream.ok_or(Failure::Ambiguous("the provider did not stream its answer"))?)
+    } else if to_base64 {
         // Unreadable embeddings pass as they came.
-        return Ok(Content::Whole(dialects::embeddings_to_base64(&whole).unwrap_or(whole)));
-    }
-    Ok(Content::Whole(whole))
+        Content::Whole(dialects::embeddings_to_base64(&whole).unwrap_or(whole))
+    } else {
+        Content::Whole(whole)
+    };
+    Ok(Brought { headers, content })
+}
+
+/// What a provider of Anthropic's dialect says about its limits on the stored key: its clients read it.
+fn shared_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let shared = headers.iter().filter(|(name, _)| name.as_str().starts_with("anthropic-ratelimit-"));
+    shared.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Notes what a whole answer says of itself; an error inside a 200 is a refusal.
@@ -269,7 +313,7 @@ fn answered(facts: AnswerFacts, status: u16, meter: &mut Meter) -> Result<(), Fa
     match facts.error {
         Some(error) => {
             let status = if status < 400 { stands_for(&error) } else { status };
-            Err(Failure::Rejected { status, error: Box::new(error), retry_after: None })
+            Err(Failure::Rejected { status, retry_after: error.retry_after, error: Box::new(error) })
         }
         None => Ok(()),
     }
@@ -322,10 +366,12 @@ async fn rejected(
 ) -> Failure {
     let most = house.settings.limits.max_error_bytes;
     let body = upstream_body::collect_some(body, most, house.settings.upstream.idle_timeout, deadline).await;
+    let error = dialect.read_error(status, &body);
     Failure::Rejected {
-        status,
-        error: Box::new(dialect.read_error(status, &body)),
-        retry_after: retry_after(headers, house),
+        // A dialect knows what a status means at its providers: Google refuses a key with 400.
+        status: error.status.unwrap_or(status),
+        retry_after: retry_after(headers, house).or(error.retry_after),
+        error: Box::new(error),
     }
 }
 
@@ -364,6 +410,12 @@ pub(super) fn head_of(answer: &Answer, request_id: &str, attempts: usize) -> htt
         .header("x-keystile-attempts", attempts);
     if let Some(limit) = answer.output_limit {
         builder = builder.header("x-keystile-max-output-tokens", limit);
+    }
+    if !answer.dropped.is_empty() {
+        builder = builder.header("x-keystile-dropped", answer.dropped.join(", "));
+    }
+    for (name, value) in &answer.headers {
+        builder = builder.header(name, value);
     }
     builder
 }

@@ -13,7 +13,7 @@ use super::{
     body::{self, GatewayBody},
     drain::Streamed,
     error::GatewayError,
-    forward::{self, Answer, Content},
+    forward::{self, Content},
     meter::{Charge, Facts, Meter},
     plan::{Candidate, Planner},
     policy,
@@ -21,10 +21,12 @@ use super::{
     reserve, tags,
 };
 use crate::{
-    catalogue::ServiceTier,
+    catalogue::{DialectKind, ServiceTier},
+    dialects::{Asked, ClientHeaders},
     domain::{AttemptOutcome, ModelName, Outcome, RequestId},
+    ledger,
     limits::{self, InFlight},
-    wire::{Endpoint, Envelope, read_request},
+    wire::{Endpoint, Envelope, RequestView, read_request},
 };
 
 /// What a request brings with it from its head.
@@ -58,7 +60,13 @@ pub(super) async fn infer(
     let prices = house.catalogue.prices.load_full();
     let planner =
         Planner { principal: &principal, prices: &prices, health: &house.health, now: Instant::now() };
-    let plan = policy::allowed(&principal, planner.plan(&requested)?)?;
+    let mut plan = policy::allowed(&principal, planner.plan(&requested)?)?;
+    if endpoint == Endpoint::CountTokens {
+        if !plan.first().is_some_and(counts_tokens) {
+            return estimated_tokens(&view);
+        }
+        plan.retain(counts_tokens);
+    }
 
     let mut tags = principal.key.tags.clone();
     tags.extend(request_tags);
@@ -79,7 +87,8 @@ pub(super) async fn infer(
     };
     let streams = view.stream;
     let tier = view.service_tier.as_deref().map_or(Some(ServiceTier::Standard), ServiceTier::from_name);
-    let journey = Journey { endpoint, envelope, view, tier, prices };
+    let asked = Asked::new(endpoint, envelope, view, client_headers(headers));
+    let journey = Journey { asked, tier, prices };
     let first_price = plan.first().and_then(|first| journey.prices.price(&first.model, facts.started_at));
     let tokens = reserve::most_tokens(&journey, first_price.as_deref());
     let tokens = limits::check_tokens(&principal.limiters, tokens).await.map_err(GatewayError::from)?;
@@ -94,6 +103,31 @@ pub(super) async fn infer(
     let tasks = house.tasks.clone();
     let task = tasks.spawn(Box::pin(async move { whole(&house, &principal, journey, plan, meter).await }));
     task.await.unwrap_or(Err(GatewayError::Internal))
+}
+
+/// Headers that a provider of Anthropic's dialect is to see.
+fn client_headers(headers: &HeaderMap) -> ClientHeaders {
+    let joined = |name: &str| {
+        let values: Vec<&str> =
+            headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    };
+    ClientHeaders { anthropic_version: joined("anthropic-version"), anthropic_beta: joined("anthropic-beta") }
+}
+
+/// Whether the candidate's provider can say how many tokens a request has.
+fn counts_tokens(candidate: &Candidate) -> bool {
+    candidate.key.provider.dialect != DialectKind::OpenAi
+}
+
+/// How many tokens a request has, for a provider that cannot say it: nothing is sent.
+fn estimated_tokens(view: &RequestView) -> Result<Response<GatewayBody>, GatewayError> {
+    let tokens = ledger::estimated_tokens(view.text_bytes);
+    Response::builder()
+        .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header("x-keystile-estimated", HeaderValue::from_static("true"))
+        .body(GatewayBody::full(format!("{{\"input_tokens\":{tokens}}}").into()))
+        .map_err(|_| GatewayError::Internal)
 }
 
 fn requested_models(model: &Option<String>, models: &[String]) -> Result<Vec<ModelName>, GatewayError> {
@@ -166,15 +200,18 @@ async fn whole(
         Content::Whole(bytes) | Content::Streamed(bytes) => Bytes::clone(bytes),
         Content::Stream(_) => return Err(failed(meter, GatewayError::Internal).await),
     };
-    meter.end_attempt(AttemptOutcome::Ok, Charge::Used);
-    let head = head_with_cost(&answer, meter).await;
+    // Counting tokens is free at every provider that does it.
+    let counted = journey.asked.endpoint == Endpoint::CountTokens;
+    meter.end_attempt(AttemptOutcome::Ok, if counted { Charge::Nothing } else { Charge::Used });
+    let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
+    drop(answer);
+    let head = with_cost(head, meter).await;
     head.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .body(GatewayBody::full(bytes))
         .map_err(|_| GatewayError::Internal)
 }
 
-async fn head_with_cost(answer: &Answer, meter: Meter) -> http::response::Builder {
-    let head = forward::head_of(answer, &meter.facts().request_id.to_string(), meter.attempts());
+async fn with_cost(head: http::response::Builder, meter: Meter) -> http::response::Builder {
     let finished = meter.finish(200, Outcome::Ok);
     let cost = finished.cost;
     finished.safe().await;

@@ -91,21 +91,56 @@ pub(super) fn models(
     principal: &Arc<Principal>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let (prices, now) = (house.catalogue.prices.load(), house.clock.now());
-    let callable = callable(principal, &prices);
-    let mut data: Vec<Model<'_>> = callable
-        .iter()
-        .map(|model| {
-            describe(model.to_string(), model.provider.as_str(), prices.price(model, now).as_deref())
-        })
-        .collect();
+    let names = names(principal, &prices);
+    let data = names.iter().map(|(id, model)| match model {
+        Some(model) => describe(id.clone(), model.provider.as_str(), prices.price(model, now).as_deref()),
+        None => describe(id.clone(), "keystile", None),
+    });
+    json(StatusCode::OK, &List { object: "list", data: data.collect() })
+}
+
+/// Everything this key may name: real models, and aliases behind them.
+fn names(principal: &Principal, prices: &PriceBook) -> Vec<(String, Option<ModelRef>)> {
+    let models = callable(principal, prices).into_iter().map(|model| (model.to_string(), Some(model)));
     let mut aliases: Vec<_> = principal.tenant.row.aliases.iter().collect();
     aliases.sort();
-    for (name, models) in aliases {
-        if models.iter().any(|model| principal.allows(model)) {
-            data.push(describe(name.to_string(), "keystile", None));
-        }
+    let allowed = |(_, models): &(_, &Vec<ModelRef>)| models.iter().any(|model| principal.allows(model));
+    models.chain(aliases.into_iter().filter(allowed).map(|(name, _)| (name.to_string(), None))).collect()
+}
+
+/// `GET /v1/models` as a client of Anthropic's reads it.
+pub(super) fn anthropic_models(
+    house: &House,
+    principal: &Arc<Principal>,
+) -> Result<Response<GatewayBody>, GatewayError> {
+    #[derive(Serialize)]
+    struct Model {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        id: String,
+        display_name: String,
+        created_at: String,
     }
-    json(StatusCode::OK, &List { object: "list", data })
+    #[derive(Serialize)]
+    struct Page<'a> {
+        data: &'a [Model],
+        has_more: bool,
+        first_id: Option<&'a str>,
+        last_id: Option<&'a str>,
+    }
+    let (prices, now) = (house.catalogue.prices.load(), house.clock.now());
+    let names = names(principal, &prices);
+    let data: Vec<Model> = names
+        .into_iter()
+        .map(|(id, model)| {
+            let since = model.and_then(|model| prices.price(&model, now)).map(|price| price.effective_from);
+            let created_at = since.unwrap_or(Timestamp::from_millis(0)).to_string();
+            Model { kind: "model", display_name: id.clone(), id, created_at }
+        })
+        .collect();
+    let (first_id, last_id) =
+        (data.first().map(|model| model.id.as_str()), data.last().map(|model| model.id.as_str()));
+    json(StatusCode::OK, &Page { data: &data, has_more: false, first_id, last_id })
 }
 
 /// `GET /v1/models/{id}`

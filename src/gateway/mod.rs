@@ -33,17 +33,21 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{authenticate::Authenticator, body::GatewayBody};
-use self::{error::GatewayError, infer::Arrival, route::Route};
+use self::{
+    error::GatewayError,
+    infer::Arrival,
+    route::{Route, Tongue},
+};
 use crate::{
     catalogue::{Catalogue, PriceBook, ServiceTier},
     config::Config,
+    dialects::Asked,
     domain::{Clock, RequestId},
     ledger::Ledger,
     limits::{self, Counters},
     store::Store,
     telemetry::Metrics,
     upstream::{Health, Upstream},
-    wire::{Endpoint, Envelope, RequestView},
 };
 
 /// Everything the data plane stands on; composed by `app`.
@@ -80,9 +84,7 @@ pub struct House {
 
 /// One request's own things, once its body was read.
 struct Journey {
-    endpoint: Endpoint,
-    envelope: Envelope,
-    view: RequestView,
+    asked: Asked,
     /// `None` when the tier it asks for has an unknown effect on the price.
     tier: Option<ServiceTier>,
     prices: Arc<PriceBook>,
@@ -104,18 +106,21 @@ impl Gateway {
         let (head, mut incoming) = request.into_parts();
         let dispatch = self.dispatch(request_id, &head, &mut incoming);
         let answered = AssertUnwindSafe(dispatch).catch_unwind().await;
+        let tongue = route::tongue(head.uri.path());
         let mut response = match answered.unwrap_or(Err(GatewayError::Internal)) {
             Ok(response) => response,
             Err(error) => {
                 body::discard(&self.0.tasks, &self.0.cut, &head.headers, incoming);
-                self.refuse(request_id, &error)
+                self.refuse(request_id, &error, tongue)
             }
         };
         let headers = response.headers_mut();
-        if !headers.contains_key("x-request-id")
-            && let Ok(id) = HeaderValue::from_str(&request_id.to_string())
-        {
-            headers.insert("x-request-id", id);
+        if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+            if tongue == Tongue::Anthropic {
+                // Where Anthropic's SDKs look for it.
+                headers.insert("request-id", id.clone());
+            }
+            headers.entry("x-request-id").or_insert(id);
         }
         if self.0.draining.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -141,6 +146,9 @@ impl Gateway {
         }
         match route {
             Route::Health => Ok(lists::health(house).await),
+            Route::Models if head.headers.contains_key("anthropic-version") => {
+                lists::anthropic_models(house, &principal)
+            }
             Route::Models => lists::models(house, &principal),
             Route::Model(id) => lists::model(house, &principal, &id),
             Route::Key => lists::key(house, &principal).await,
@@ -153,13 +161,19 @@ impl Gateway {
         }
     }
 
-    fn refuse(&self, request_id: RequestId, error: &GatewayError) -> Response<GatewayBody> {
+    fn refuse(&self, request_id: RequestId, error: &GatewayError, tongue: Tongue) -> Response<GatewayBody> {
         if !matches!(error, GatewayError::Upstream { .. } | GatewayError::Deadline) {
             self.0.metrics.request_refused(error.code());
         }
         tracing::debug!(%request_id, code = error.code(), "request.refused");
         let rendered = error.render();
-        let mut response = Response::new(GatewayBody::full(rendered.object.to_json()));
+        let body = match tongue {
+            Tongue::OpenAi => rendered.object.to_json(),
+            Tongue::Anthropic => {
+                rendered.object.to_anthropic_json(rendered.status.as_u16(), Some(&request_id.to_string()))
+            }
+        };
+        let mut response = Response::new(GatewayBody::full(body));
         *response.status_mut() = rendered.status;
         *response.headers_mut() = rendered.headers;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -65,28 +65,25 @@ enum Cut {
 }
 
 impl Cut {
-    fn event(self) -> Bytes {
-        let (code, message) = match self {
+    /// What the client is told, and the status it stands for.
+    fn error(self) -> (ErrorObject, u16) {
+        let (status, code, message) = match self {
             Self::Broken => {
-                ("upstream_error", "the provider's stream broke off; what came before is incomplete")
+                (502, "upstream_error", "the provider's stream broke off; what came before is incomplete")
             }
             Self::Stalled => {
-                ("upstream_timeout", "the provider's stream went silent; what came before is incomplete")
+                (504, "upstream_timeout", "the provider's stream went silent; what came before is incomplete")
             }
-            Self::Deadline => {
-                ("upstream_timeout", "the answer took too long altogether; what came before is incomplete")
+            Self::Deadline => (
+                504,
+                "upstream_timeout",
+                "the answer took too long altogether; what came before is incomplete",
+            ),
+            Self::Shutdown => {
+                (503, "stream_cut", "this gateway is going down; what came before is incomplete")
             }
-            Self::Shutdown => ("stream_cut", "this gateway is going down; what came before is incomplete"),
         };
-        ErrorObject {
-            message: message.into(),
-            kind: "server_error".into(),
-            param: None,
-            code: Some(code.into()),
-            provider: None,
-            provider_status: None,
-        }
-        .to_event()
+        (ErrorObject::new("server_error", code, message), status)
     }
 
     const fn outcome(self) -> Outcome {
@@ -252,7 +249,9 @@ impl Relay {
                 Ok(None) => break,
                 Ok(Some(Step::Pass { frame, .. })) => {
                     self.progressed = self.heard;
-                    self.queue.push_back(frame);
+                    if !frame.is_empty() {
+                        self.queue.push_back(frame);
+                    }
                 }
                 Ok(Some(Step::Comment(frame))) => self.queue.push_back(frame),
                 Ok(Some(Step::Hidden)) => {}
@@ -261,7 +260,7 @@ impl Relay {
                     self.tap.note_error();
                     self.end_if_failed();
                 }
-                Ok(Some(Step::Done(frame))) => {
+                Ok(Some(Step::Done { frame, .. })) => {
                     if self.tap.is_finished() {
                         self.end(Some(frame), None);
                     } else {
@@ -346,7 +345,9 @@ impl Relay {
             self.upstream = None;
             // A provider that reported its own end has said it already.
             if !(reported_error && matches!(cut, Cut::Broken)) {
-                self.queue.push_back(cut.event());
+                let (error, status) = cut.error();
+                let event = self.tap.error_event(&error, status);
+                self.queue.push_back(event);
             }
         }
         self.timer.as_mut().reset(Instant::now() + LINGER);

@@ -103,12 +103,12 @@ impl Demand<'_> {
 
 /// Refuses what a capped key may not ask for because its price cannot be bounded.
 fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayError> {
-    let view = &journey.view;
+    let view = &journey.asked.view;
     let refuse = |param: &'static str, why: &str| {
         let message = format!(
             "`{param}` {why}, and this virtual key has a spend cap; leave it out, or use a key without a cap"
         );
-        Err(GatewayError::InvalidRequest { param: Some(param), message })
+        Err(GatewayError::InvalidRequest { param: Some(param.to_owned()), message })
     };
     if let Some(field) = view.unpriceable {
         return refuse(field, "changes the price in a way that is not in the price list");
@@ -127,7 +127,11 @@ fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayE
 
 /// How large the request is, as far as it decides what it may cost.
 fn sizes(journey: &Journey, body_bytes: u64) -> Sizes {
-    let view = &journey.view;
+    if journey.asked.endpoint == Endpoint::CountTokens {
+        // Nothing is generated and nothing billed.
+        return Sizes::default();
+    }
+    let view = &journey.asked.view;
     Sizes {
         body_bytes: body_bytes.saturating_sub(view.inline_bytes),
         messages: view.messages,
@@ -136,15 +140,15 @@ fn sizes(journey: &Journey, body_bytes: u64) -> Sizes {
         audio_inputs: view.audio_inputs,
         audio_output: view.audio_output,
         tools: view.tools,
-        hour_cache: false,
+        hour_cache: view.hour_cache,
         choices: view.choices,
     }
 }
 
 fn client_limit(journey: &Journey) -> Option<u64> {
-    match journey.endpoint {
-        Endpoint::Embeddings => Some(0),
-        Endpoint::ChatCompletions | Endpoint::Completions => journey.view.output_limit,
+    match journey.asked.endpoint {
+        Endpoint::Embeddings | Endpoint::CountTokens => Some(0),
+        _ => journey.asked.view.output_limit,
     }
 }
 
@@ -156,8 +160,8 @@ pub(super) fn may_clamp(principal: &Principal, journey: &Journey) -> bool {
 /// The most tokens that a request is taken to use, for the token limits; corrected when it is known.
 pub(super) fn most_tokens(journey: &Journey, price: Option<&ModelPrice>) -> u64 {
     let output = client_limit(journey).or(price.and_then(|price| price.max_output_tokens)).unwrap_or(0);
-    ledger::input_bound(&sizes(journey, journey.envelope.len() as u64), price)
-        .saturating_add(output.saturating_mul(journey.view.choices.max(1)))
+    ledger::input_bound(&sizes(journey, journey.asked.envelope.len() as u64), price)
+        .saturating_add(output.saturating_mul(journey.asked.view.choices.max(1)))
 }
 
 /// What an attempt asks for, and of whom.
@@ -207,7 +211,7 @@ fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserve
     let Request { principal, journey, candidate, price, body, at } = request;
     let sizes = sizes(journey, body.bytes);
     // Inline data is part of the text: where no figures come, an image must not have cost nothing.
-    let text = ledger::estimated_tokens(journey.view.text_bytes);
+    let text = ledger::estimated_tokens(journey.asked.view.text_bytes);
     let input_estimate = text.min(ledger::input_bound(&sizes, price));
     let choices = sizes.choices.max(1);
     let client_limit = client_limit(journey);
@@ -278,9 +282,8 @@ fn bounds(
     limit: Option<u64>,
     choices: u64,
 ) -> UsageBounds {
-    let window = price
-        .and_then(|price| price.context_window)
-        .filter(|_| journey.endpoint == Endpoint::ChatCompletions);
+    let window =
+        price.and_then(|price| price.context_window).filter(|_| journey.asked.endpoint.is_conversation());
     let input = window.unwrap_or(UNKNOWN_CONTEXT);
     let most_output = limit.unwrap_or(input).saturating_mul(choices);
     UsageBounds {

@@ -33,6 +33,9 @@ pub(super) fn of(method: &Method, path: &str) -> Result<Route, GatewayError> {
         "/v1/chat/completions" => (Route::Infer(Endpoint::ChatCompletions), Method::POST),
         "/v1/completions" => (Route::Infer(Endpoint::Completions), Method::POST),
         "/v1/embeddings" => (Route::Infer(Endpoint::Embeddings), Method::POST),
+        "/v1/messages" => (Route::Infer(Endpoint::Messages), Method::POST),
+        "/v1/messages/count_tokens" => (Route::Infer(Endpoint::CountTokens), Method::POST),
+        "/v1/responses" => (Route::Infer(Endpoint::Responses), Method::POST),
         _ => match path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
             // Clients encode the slash of `provider/model`; nothing else in a model's name needs it.
             Some(id) => (Route::Model(id.replace("%2F", "/").replace("%2f", "/")), Method::GET),
@@ -44,6 +47,20 @@ pub(super) fn of(method: &Method, path: &str) -> Result<Route, GatewayError> {
     } else {
         Err(GatewayError::MethodNotAllowed { allow: if wanted == Method::GET { "GET" } else { "POST" } })
     }
+}
+
+/// In whose shape errors are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tongue {
+    /// OpenAI's.
+    OpenAi,
+    /// Anthropic's, below `/v1/messages`.
+    Anthropic,
+}
+
+/// The shape of errors at this path, ours or not.
+pub(super) fn tongue(path: &str) -> Tongue {
+    if path.starts_with("/v1/messages") { Tongue::Anthropic } else { Tongue::OpenAi }
 }
 
 /// Whether the path would be ours if the base URL ended in `/v1`.

@@ -12,7 +12,12 @@ use super::{
     meter::Meter,
     tap::{Step, Tap},
 };
-use crate::{catalogue::Quirks, dialects::Dialect, upstream::Failure, wire::Endpoint};
+use crate::{
+    catalogue::Quirks,
+    dialects::{Dialect, Translation},
+    upstream::Failure,
+    wire::Endpoint,
+};
 
 /// Pings alone keep a stream alive for so many times the idle timeout: at the defaults, five minutes.
 pub(super) const NO_PROGRESS: f32 = 2.5;
@@ -24,6 +29,8 @@ pub(super) struct Reading {
     pub(super) dialect: &'static dyn Dialect,
     pub(super) endpoint: Endpoint,
     pub(super) quirks: Quirks,
+    /// The answer comes in other words than the client's.
+    pub(super) translation: Option<Box<dyn Translation>>,
     /// Choices the request asked for.
     pub(super) choices: u64,
     /// Whether the usage-only chunk is ours and must not reach the client.
@@ -84,7 +91,9 @@ pub(super) async fn open(
                 None => break,
                 Some(Step::Pass { frame, meaningful: matters }) => {
                     progress = Instant::now();
-                    prelude.push_back(frame);
+                    if !frame.is_empty() {
+                        prelude.push_back(frame);
+                    }
                     meaningful |= matters;
                 }
                 Some(Step::Comment(frame)) => prelude.push_back(frame),
@@ -101,11 +110,12 @@ pub(super) async fn open(
                     let status = stands_for(&error);
                     return Err(Failure::Rejected { status, error: Box::new(error), retry_after: None });
                 }
-                Some(Step::Done(frame)) => {
+                Some(Step::Done { frame, meaningful: matters }) => {
+                    meaningful |= matters;
                     if !meaningful {
                         return Err(Failure::Ambiguous("the provider's stream ended before it began"));
                     }
-                    tap.hold_done(frame);
+                    tap.hold_done(frame, matters);
                     break;
                 }
             }

@@ -39,7 +39,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<BTreeMap<String, Strin
 
 fn refused() -> GatewayError {
     GatewayError::InvalidRequest {
-        param: Some("x-keystile-tags"),
+        param: Some("x-keystile-tags".into()),
         message: "`x-keystile-tags` must be up to 16 `name=value` pairs joined by commas, names of letters, digits, `_`, `-`, `.`, each up to 128 bytes".into(),
     }
 }

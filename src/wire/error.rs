@@ -8,6 +8,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::{Endpoint, write_frame};
+
 /// Longest text that [`scrub`] returns, in bytes.
 pub const MAX_TEXT_BYTES: usize = 2048;
 const REMOVED: &str = "[removed]";
@@ -67,9 +69,128 @@ impl ErrorObject {
         Bytes::from(body.expect("strings and numbers always serialise"))
     }
 
+    /// Anthropic's `{"type":"error","error":{"type","message"},"request_id"}`; its SDKs know an error by its `type`, which
+    /// follows from `status`. What OpenAI's object has besides stands in `error` as well.
+    pub fn to_anthropic_json(&self, status: u16, request_id: Option<&str>) -> Bytes {
+        let body = serde_json::to_vec(&self.in_anthropics_words(status, request_id));
+        Bytes::from(body.expect("strings and numbers always serialise"))
+    }
+
+    /// The same as the last event of a stream that broke.
+    pub fn to_anthropic_event(&self, status: u16) -> Bytes {
+        let mut frame = Vec::new();
+        write_frame(Some("error"), &self.in_anthropics_words(status, None), &mut frame);
+        frame.into()
+    }
+
+    fn in_anthropics_words<'a>(&'a self, status: u16, request_id: Option<&'a str>) -> AnthropicError<'a> {
+        AnthropicError {
+            kind: "error",
+            error: AnthropicDetail {
+                kind: anthropic_type(status, &self.kind),
+                message: &self.message,
+                param: self.param.as_deref(),
+                code: self.code.as_deref(),
+                provider: self.provider.as_deref(),
+                provider_status: self.provider_status,
+            },
+            request_id,
+        }
+    }
+
+    /// The last event of a stream that broke, in the words of the endpoint it came from.
+    pub fn to_event_at(&self, endpoint: Endpoint, status: u16) -> Bytes {
+        match endpoint {
+            Endpoint::Messages | Endpoint::CountTokens => self.to_anthropic_event(status),
+            Endpoint::Responses => self.to_responses_event(None),
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => self.to_event(),
+        }
+    }
+
+    /// The same for OpenAI's Responses. Its SDKs hand a flat `error` event on like any other; the object inside makes
+    /// them raise.
+    pub fn to_responses_event(&self, sequence_number: Option<u64>) -> Bytes {
+        #[derive(Serialize)]
+        struct Data<'a> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            code: Option<&'a str>,
+            message: &'a str,
+            param: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sequence_number: Option<u64>,
+            error: &'a ErrorObject,
+        }
+        let data = Data {
+            kind: "error",
+            code: self.code.as_deref(),
+            message: &self.message,
+            param: self.param.as_deref(),
+            sequence_number,
+            error: self,
+        };
+        let mut frame = Vec::new();
+        write_frame(Some("error"), &data, &mut frame);
+        frame.into()
+    }
+
     /// `data: {"error":{…}}` and a blank line: the last event of a stream that broke.
     pub fn to_event(&self) -> Bytes {
         Bytes::from([b"data: ", self.to_json().as_ref(), b"\n\n"].concat())
+    }
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicDetail<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct AnthropicDetail<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_status: Option<u16>,
+}
+
+/// Anthropic's name of an error: the one it has already, else the one that goes with its status.
+fn anthropic_type(status: u16, kind: &str) -> &str {
+    const NAMES: [&str; 11] = [
+        "invalid_request_error",
+        "authentication_error",
+        "billing_error",
+        "permission_error",
+        "not_found_error",
+        "conflict_error",
+        "request_too_large",
+        "rate_limit_error",
+        "timeout_error",
+        "overloaded_error",
+        "api_error",
+    ];
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        409 => "conflict_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        408 | 504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        400..500 => "invalid_request_error",
+        _ => NAMES.into_iter().find(|name| *name == kind).unwrap_or("api_error"),
     }
 }
 

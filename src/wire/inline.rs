@@ -20,8 +20,47 @@ pub(super) fn image_bytes(raw: &str) -> u64 {
 
 /// Bytes of the data inside a `file`, as they stand in the body. Sound and film keep theirs, as they do elsewhere.
 pub(super) fn file_bytes(raw: &str) -> u64 {
+    member(raw, "file_data").map_or(0, data_bytes)
+}
+
+/// The same of the data itself.
+pub(super) fn data_bytes(raw: &str) -> u64 {
     let heard = |text: &str| text.starts_with("data:audio") || text.starts_with("data:video");
-    member(raw, "file_data").and_then(quoted).filter(|text| !heard(text)).map_or(0, length)
+    quoted(raw).filter(|text| !heard(text)).map_or(0, length)
+}
+
+/// Whether the options of a cache, or a mark in it, ask for more than the usual half hour.
+pub(super) fn keeps_cache_long(raw: &str) -> bool {
+    says_only(raw, "ttl", "30m") == Some(false)
+}
+
+/// Whether a `cache_control` asks for more than the usual five minutes.
+pub(super) fn marks_an_hour(raw: &str) -> bool {
+    says_only(raw, "ttl", "5m") == Some(false)
+}
+
+/// Whether an object's member of this name says nothing but `wanted`; None if it has no such member, or it is `null`.
+/// A name that is repeated, in whatever letters, has to say it every time.
+pub(super) fn says_only(raw: &str, name: &str, wanted: &str) -> Option<bool> {
+    struct Every<'n>(&'n str, &'n str);
+    impl<'de> Visitor<'de> for Every<'_> {
+        type Value = Option<bool>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut said = None;
+            while let Some(Word(name)) = map.next_key()? {
+                let raw = map.next_value::<&'de RawValue>()?.get();
+                if (name == self.0 || is_folded(&name, self.0)) && raw != "null" {
+                    let says = serde_json::from_str(raw).is_ok_and(|Word(word)| word == self.1);
+                    said = Some(said.unwrap_or(true) && says);
+                }
+            }
+            Ok(said)
+        }
+    }
+    serde_json::Deserializer::from_str(raw).deserialize_map(Every(name, wanted)).ok().flatten()
 }
 
 /// What stands between the quotes of a string's JSON text.

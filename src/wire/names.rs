@@ -76,6 +76,28 @@ known! {
     McpServers = "mcp_servers",
     Plugins = "plugins",
     EnableSearch = "enable_search",
+    // Of Anthropic's Messages.
+    System = "system",
+    CacheControl = "cache_control",
+    OutputConfig = "output_config",
+    OutputFormat = "output_format",
+    Speed = "speed",
+    InferenceGeo = "inference_geo",
+    Container = "container",
+    Fallbacks = "fallbacks",
+    ContextManagement = "context_management",
+    Compaction = "compaction",
+    Thread = "thread",
+    // Of OpenAI's Responses.
+    MaxOutputTokens = "max_output_tokens",
+    Instructions = "instructions",
+    Text = "text",
+    Reasoning = "reasoning",
+    PreviousResponseId = "previous_response_id",
+    Conversation = "conversation",
+    Background = "background",
+    Moderation = "moderation",
+    PromptCacheOptions = "prompt_cache_options",
 }
 
 /// The name in the tables that `name` is not, but that a decoder which ignores case takes it for.

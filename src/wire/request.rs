@@ -9,7 +9,10 @@ use serde::de::DeserializeSeed;
 
 use super::{
     Endpoint, Envelope, EnvelopeError,
+    inline::keeps_cache_long,
+    messages_request,
     names::{Known, folds_to},
+    responses_request,
     walks::{Input, Messages, Misspelt, Prompts, Text, Tools, text_bytes},
 };
 
@@ -60,6 +63,8 @@ pub struct RequestView {
     pub audio_output: bool,
     /// Whether tools are offered.
     pub tools: bool,
+    /// Whether the provider is asked to cache input for an hour, which costs more than for minutes.
+    pub hour_cache: bool,
     /// Whether embeddings are wanted as base64.
     pub base64_embeddings: bool,
     /// The first member whose effect on the price no token count covers.
@@ -67,7 +72,7 @@ pub struct RequestView {
 }
 
 impl RequestView {
-    fn said(&mut self, bytes: u64) {
+    pub(super) fn said(&mut self, bytes: u64) {
         self.text_bytes = self.text_bytes.saturating_add(bytes);
     }
 }
@@ -88,6 +93,15 @@ impl fmt::Debug for RequestView {
 /// # Errors
 /// A member that matters here has the wrong type, or no model is named.
 pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestView, EnvelopeError> {
+    match endpoint {
+        Endpoint::Messages => messages_request::read(envelope),
+        Endpoint::CountTokens => messages_request::read_to_count(envelope),
+        Endpoint::Responses => responses_request::read(envelope),
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => read(endpoint, envelope),
+    }
+}
+
+fn read(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestView, EnvelopeError> {
     let mut view = RequestView::default();
     let (mut n, mut best_of, mut prompts) = (1, 1, 1);
     let mut has_messages = false;
@@ -133,6 +147,7 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
                 plain(tools.misspelt)?;
                 view.said(tools.text_bytes);
                 view.tools |= tools.any;
+                view.hour_cache |= tools.hour_cache;
                 if tools.priced_apart {
                     note(&mut view, name);
                 }
@@ -148,15 +163,35 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
             Known::WebSearchOptions | Known::SearchParameters => note(&mut view, name),
             Known::McpServers | Known::Plugins if raw != "[]" => note(&mut view, name),
             Known::EnableSearch if raw != "false" => note(&mut view, name),
+            Known::PromptCacheOptions => view.hour_cache |= keeps_cache_long(raw),
             // Of another endpoint, or asking for nothing.
-            Known::MaxCompletionTokens
+            Known::System
+            | Known::CacheControl
+            | Known::OutputConfig
+            | Known::OutputFormat
+            | Known::Speed
+            | Known::InferenceGeo
+            | Known::Container
+            | Known::Fallbacks
+            | Known::ContextManagement
+            | Known::Compaction
+            | Known::Thread
+            | Known::MaxCompletionTokens
             | Known::Prompt
             | Known::Suffix
             | Known::Input
             | Known::ResponseFormat
             | Known::McpServers
             | Known::Plugins
-            | Known::EnableSearch => {}
+            | Known::EnableSearch
+            | Known::MaxOutputTokens
+            | Known::Instructions
+            | Known::Text
+            | Known::Reasoning
+            | Known::PreviousResponseId
+            | Known::Conversation
+            | Known::Background
+            | Known::Moderation => {}
         }
     }
     if view.model.is_none() && view.models.is_empty() {
@@ -178,33 +213,33 @@ pub fn read_request(endpoint: Endpoint, envelope: &Envelope) -> Result<RequestVi
     Ok(view)
 }
 
-const MESSAGES: &str = "a non-empty array of objects";
+pub(super) const MESSAGES: &str = "a non-empty array of objects";
 
-const fn wrong(name: &'static str, wanted: &'static str) -> EnvelopeError {
+pub(super) const fn wrong(name: &'static str, wanted: &'static str) -> EnvelopeError {
     EnvelopeError::WrongType { name, wanted }
 }
 
 /// Refuses a name that only some decoders take for one that decides the price.
-fn plain(misspelt: Misspelt) -> Result<(), EnvelopeError> {
+pub(super) fn plain(misspelt: Misspelt) -> Result<(), EnvelopeError> {
     match misspelt.0 {
         Some((name, plain)) => Err(EnvelopeError::misspelt(&name, plain)),
         None => Ok(()),
     }
 }
 
-fn note(view: &mut RequestView, name: &'static str) {
+pub(super) fn note(view: &mut RequestView, name: &'static str) {
     view.unpriceable.get_or_insert(name);
 }
 
-fn string(name: &'static str, raw: &str) -> Result<String, EnvelopeError> {
+pub(super) fn string(name: &'static str, raw: &str) -> Result<String, EnvelopeError> {
     serde_json::from_str(raw).map_err(|_| wrong(name, "a string"))
 }
 
-fn boolean(name: &'static str, raw: &str) -> Result<bool, EnvelopeError> {
+pub(super) fn boolean(name: &'static str, raw: &str) -> Result<bool, EnvelopeError> {
     raw.parse().map_err(|_| wrong(name, "`true` or `false`"))
 }
 
-fn count(name: &'static str, raw: &str) -> Result<u64, EnvelopeError> {
+pub(super) fn count(name: &'static str, raw: &str) -> Result<u64, EnvelopeError> {
     let number = if raw.bytes().all(|b| b.is_ascii_digit()) { raw.parse().ok() } else { None };
     number.ok_or_else(|| wrong(name, "a whole number of tokens, 0 or more"))
 }
@@ -214,14 +249,14 @@ fn choices(name: &'static str, raw: &str) -> Result<u64, EnvelopeError> {
     number.ok_or_else(|| wrong(name, "a whole number from 1 to 128"))
 }
 
-fn models(raw: &str) -> Result<Vec<String>, EnvelopeError> {
+pub(super) fn models(raw: &str) -> Result<Vec<String>, EnvelopeError> {
     let wanted = "an array of at most 16 model names";
     let models: Vec<String> = serde_json::from_str(raw).map_err(|_| wrong("models", wanted))?;
     if models.len() <= MAX_MODELS { Ok(models) } else { Err(wrong("models", wanted)) }
 }
 
 /// Runs a visitor over a member's value.
-fn walk<'a, W>(
+pub(super) fn walk<'a, W>(
     name: &'static str,
     wanted: &'static str,
     raw: &'a str,
@@ -248,7 +283,7 @@ fn include_usage(raw: &str) -> Result<bool, EnvelopeError> {
     }
 }
 
-fn read_modalities(raw: &str, view: &mut RequestView) -> Result<(), EnvelopeError> {
+pub(super) fn read_modalities(raw: &str, view: &mut RequestView) -> Result<(), EnvelopeError> {
     let modalities: Vec<Cow<'_, str>> =
         serde_json::from_str(raw).map_err(|_| wrong("modalities", "an array of strings"))?;
     for modality in modalities {
@@ -273,6 +308,7 @@ fn read_messages(raw: &str, view: &mut RequestView) -> Result<(), EnvelopeError>
     view.audio_inputs = counts.audio;
     view.files = counts.files;
     view.inline_bytes = counts.inline_bytes;
+    view.hour_cache |= counts.hour_cache;
     if counts.videos > 0 {
         note(view, "messages");
     }

@@ -3,6 +3,12 @@
 //! [`Figures`] are kept as reported: absent, a count, or impossible. Figures of one stream are cumulative and merge by
 //! maximum. [`Figures::normalise`] makes disjoint classes of them and clamps what cannot be, saying so.
 
+mod anthropic;
+mod gemini;
+mod responses;
+
+pub use anthropic::AnthropicUsage;
+
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;

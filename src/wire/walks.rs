@@ -8,14 +8,14 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::{
-    inline::{file_bytes, image_bytes},
+    inline::{data_bytes, file_bytes, image_bytes, keeps_cache_long, marks_an_hour},
     names::folds_to,
 };
 
 /// Names inside a request that decide what it costs. What only some decoders take for one of them is refused, since
 /// the provider would see what was not counted here.
 const IN_MESSAGE: [&str; 2] = ["content", "audio"];
-const IN_PART: [&str; 14] = [
+const IN_PART: [&str; 17] = [
     "type",
     "image_url",
     "image",
@@ -30,6 +30,9 @@ const IN_PART: [&str; 14] = [
     "video_url",
     "video",
     "input_video",
+    "file_data",
+    "file_url",
+    "prompt_cache_breakpoint",
 ];
 const IN_TOOL: [&str; 1] = ["type"];
 
@@ -42,7 +45,7 @@ pub(super) struct Misspelt(pub(super) Option<(String, &'static str)>);
 
 impl Misspelt {
     /// Looks at a name that was not one of `known`.
-    fn check(&mut self, name: &str, known: &[&'static str]) {
+    pub(super) fn check(&mut self, name: &str, known: &[&'static str]) {
         if let Some(plain) = folds_to(name, known) {
             self.0.get_or_insert_with(|| (name.to_owned(), plain));
         }
@@ -60,11 +63,13 @@ pub(super) struct Counts {
     pub(super) inline_bytes: u64,
     /// Bytes of what is said: of every string that is no mere label. Inline data counts as it stands.
     pub(super) text_bytes: u64,
+    /// Somewhere the provider is asked to cache what stands before for longer than usual.
+    pub(super) hour_cache: bool,
     pub(super) misspelt: Misspelt,
 }
 
 impl Counts {
-    fn said(&mut self, bytes: u64) {
+    pub(super) fn said(&mut self, bytes: u64) {
         self.text_bytes = self.text_bytes.saturating_add(bytes);
     }
 }
@@ -111,6 +116,8 @@ macro_rules! no_scalars {
     };
 }
 
+pub(super) use no_scalars;
+
 /// `messages`: an array of objects and nothing else.
 pub(super) struct Messages;
 seed!(Messages<> -> Counts, deserialize_seq);
@@ -153,6 +160,9 @@ impl<'de> Visitor<'de> for Message<'_> {
                 "role" | "tool_call_id" => {
                     map.next_value::<IgnoredAny>()?;
                 }
+                "cache_control" => {
+                    self.0.hour_cache |= marks_an_hour(map.next_value::<&RawValue>()?.get());
+                }
                 _ => {
                     self.0.misspelt.check(&name, &IN_MESSAGE);
                     let said = map.next_value_seed(Text::Values)?;
@@ -165,7 +175,7 @@ impl<'de> Visitor<'de> for Message<'_> {
 }
 
 /// `content`: text, or an array of parts.
-struct Content<'c>(&'c mut Counts);
+pub(super) struct Content<'c>(pub(super) &'c mut Counts);
 
 impl<'de> DeserializeSeed<'de> for Content<'_> {
     type Value = ();
@@ -216,9 +226,9 @@ impl<'de> Visitor<'de> for Part<'_> {
         let (mut image, mut audio, mut file, mut video) = (false, false, false, false);
         // Some servers go by the type, some by the member that holds the payload: either makes it one.
         let mut mark = |word: &str| match word {
-            "image_url" | "image" | "input_image" => image = true,
+            "image_url" | "image" | "input_image" | "computer_screenshot" => image = true,
             "input_audio" | "audio" | "audio_url" => audio = true,
-            "file" | "input_file" | "document" | "document_url" => file = true,
+            "file" | "input_file" | "file_data" | "file_url" | "document" | "document_url" => file = true,
             "video_url" | "video" | "input_video" => video = true,
             _ => {}
         };
@@ -239,6 +249,19 @@ impl<'de> Visitor<'de> for Part<'_> {
                 "file" => {
                     let raw = map.next_value::<&RawValue>()?.get();
                     (raw, file_bytes(raw))
+                }
+                // Responses have no object around it.
+                "file_data" => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    (raw, data_bytes(raw))
+                }
+                "cache_control" => {
+                    self.0.hour_cache |= marks_an_hour(map.next_value::<&RawValue>()?.get());
+                    continue;
+                }
+                "prompt_cache_breakpoint" => {
+                    self.0.hour_cache |= keeps_cache_long(map.next_value::<&RawValue>()?.get());
+                    continue;
                 }
                 _ => {
                     self.0.misspelt.check(&name, &IN_PART);
@@ -266,6 +289,8 @@ pub(super) struct ToolFacts {
     pub(super) priced_apart: bool,
     /// Bytes of names and strings.
     pub(super) text_bytes: u64,
+    /// Whether a tool is to be cached for an hour.
+    pub(super) hour_cache: bool,
     pub(super) misspelt: Misspelt,
 }
 
@@ -308,6 +333,9 @@ impl<'de> Visitor<'de> for Tool<'_> {
                 let kind = map.next_value_seed(MaybeWord)?;
                 own &= kind.as_ref().is_some_and(|Word(kind)| kind == "function" || kind == "custom");
                 kind.map_or(0, |Word(kind)| kind.len() as u64)
+            } else if name == "cache_control" {
+                self.0.hour_cache |= marks_an_hour(map.next_value::<&RawValue>()?.get());
+                0
             } else {
                 self.0.misspelt.check(&name, &IN_TOOL);
                 map.next_value_seed(Text::NamesAndValues)?
@@ -474,7 +502,7 @@ impl<'de> serde::Deserialize<'de> for Word<'de> {
 }
 
 /// A string, or `None` for anything else.
-struct MaybeWord;
+pub(super) struct MaybeWord;
 
 impl<'de> DeserializeSeed<'de> for MaybeWord {
     type Value = Option<Word<'de>>;

@@ -27,3 +27,4 @@ mod shutdown;
 mod spend_cap;
 mod stream_faults;
 mod support;
+mod tongues;

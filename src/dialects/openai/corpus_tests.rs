@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{AnswerFacts, Dialect, StreamProgress, openai::OpenAi};
+use super::OpenAi;
 use crate::{
     catalogue::Quirks,
+    dialects::{AnswerFacts, Dialect, StreamProgress},
     wire::{Endpoint, EventReader, Figures, Framer},
 };
 

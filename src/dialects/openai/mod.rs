@@ -1,9 +1,15 @@
 //! OpenAI's dialect: chat, legacy completions and embeddings, spoken by OpenAI and, with quirks, by most others.
 
+#[cfg(test)]
+mod corpus_tests;
+pub(super) mod payload;
+#[cfg(test)]
+mod tests;
+
+use self::payload::{Choice, Payload, string};
 use super::{
-    AnswerFacts, Call, Dialect, DialectError, EventFacts, ProviderError, StreamProgress, Unreadable,
-    UpstreamRequest, failure,
-    payload::{Choice, Payload},
+    AnswerFacts, Call, Dialect, DialectError, EventFacts, ProviderError, StreamProgress, Talk, Unreadable,
+    UpstreamRequest, chat, failure, responses,
 };
 use crate::{
     catalogue::{OutputLimitField, Quirks, StreamUsage},
@@ -16,8 +22,21 @@ pub struct OpenAi;
 
 impl Dialect for OpenAi {
     fn request(&self, call: &Call<'_>) -> Result<UpstreamRequest, DialectError> {
+        let asked = call.asked;
+        match asked.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => {}
+            Endpoint::Responses if call.quirks.responses => return responses::pass(call),
+            Endpoint::Responses | Endpoint::Messages => {
+                let mut request = chat::write_request(asked.conversation()?, call)?;
+                request.translation = Some(Talk::between(chat::Decoder::default(), call));
+                return Ok(request);
+            }
+            Endpoint::CountTokens => {
+                return Err(DialectError::UnsupportedEndpoint { path: asked.endpoint.path() });
+            }
+        }
         let mut edits = Vec::with_capacity(6);
-        if call.view.model.as_deref() != Some(call.model.as_str()) {
+        if call.asked.view.model.as_deref() != Some(call.model.as_str()) {
             edits.push(Edit::text("model", call.model.as_str()));
         }
         edits.push(Edit::Remove { name: "models" });
@@ -25,16 +44,17 @@ impl Dialect for OpenAi {
         output_limit(call, &mut edits);
         // A server that has never heard of `encoding_format` answers with floats whatever it is asked for, and of those the
         // SDK for Node makes an empty vector, without an error. So every such answer is looked at.
-        let embeddings_to_base64 = call.endpoint == Endpoint::Embeddings && call.view.base64_embeddings;
+        let embeddings_to_base64 =
+            call.asked.endpoint == Endpoint::Embeddings && call.asked.view.base64_embeddings;
         if embeddings_to_base64 && call.quirks.float_embeddings_only {
             edits.push(Edit::text("encoding_format", "float"));
         }
         Ok(UpstreamRequest {
-            path: call.endpoint.path().to_owned(),
-            body: call.envelope.render(&edits),
+            path: call.asked.endpoint.path().to_owned(),
+            body: call.asked.envelope.render(&edits),
             usage_injected,
-            headers: Vec::new(),
             embeddings_to_base64,
+            ..UpstreamRequest::default()
         })
     }
 
@@ -44,6 +64,9 @@ impl Dialect for OpenAi {
         _quirks: &Quirks,
         body: &[u8],
     ) -> Result<AnswerFacts, Unreadable> {
+        if endpoint == Endpoint::Responses {
+            return responses::read_answer(body);
+        }
         let text = std::str::from_utf8(body).map_err(|_| Unreadable("not UTF-8"))?;
         let payload: Payload<'_> = serde_json::from_str(text).map_err(|_| Unreadable("not a JSON object"))?;
         let mut facts = AnswerFacts {
@@ -52,21 +75,13 @@ impl Dialect for OpenAi {
             service_tier: payload.service_tier.and_then(string),
             ..AnswerFacts::default()
         };
-        if is_error(payload.error) {
-            facts.error = Some(failure::from_text(text));
-            return Ok(facts);
-        }
         let answer = match endpoint {
             Endpoint::Embeddings => payload.data,
-            Endpoint::ChatCompletions | Endpoint::Completions => payload.choices,
+            _ => payload.choices,
         };
-        match answer {
-            Some(answer) if answer.starts_with('[') => {}
-            _ if payload.flat_error => {
-                facts.error = Some(failure::from_text(text));
-                return Ok(facts);
-            }
-            _ => return Err(Unreadable("not of the shape this endpoint answers with")),
+        facts.error = payload.whole_failure(answer, text)?;
+        if facts.error.is_some() {
+            return Ok(facts);
         }
         if endpoint == Endpoint::Embeddings {
             // Some count the total only, and an embedding has no output.
@@ -82,11 +97,14 @@ impl Dialect for OpenAi {
 
     fn read_event(
         &self,
-        _endpoint: Endpoint,
+        endpoint: Endpoint,
         _quirks: &Quirks,
         progress: &mut StreamProgress,
         event: &Event,
     ) -> EventFacts {
+        if endpoint == Endpoint::Responses {
+            return responses::read_event(progress, event);
+        }
         let mut facts = EventFacts::default();
         if event.data.starts_with("[DONE]") {
             facts.done = true;
@@ -99,12 +117,8 @@ impl Dialect for OpenAi {
             facts.error = error_event.then(|| failure::from_text(&event.data));
             return facts;
         };
-        let groq = payload.x_groq.and_then(|raw| serde_json::from_str::<Payload<'_>>(raw).ok());
-        for usage in [payload.usage, groq.as_ref().and_then(|groq| groq.usage)].into_iter().flatten() {
-            if usage.starts_with('{') {
-                facts.figures.get_or_insert_default().merge_max(&Figures::from_openai_usage(usage));
-            }
-        }
+        let groq = payload.groq();
+        facts.figures = payload.figures(groq.as_ref());
         let choices = match payload.choices {
             None | Some("null") => Some(Vec::new()),
             Some(raw) => choices(raw),
@@ -116,15 +130,10 @@ impl Dialect for OpenAi {
             facts.meaningful |= any || choice.finished();
             progress.choice(choice.index(), choice.finished());
         }
-        if payload.object.is_some_and(|object| object == "\"chat.completion.done\"") {
+        if payload.is_last() {
             progress.end();
         }
-        if error_event || is_error(payload.error) {
-            facts.error = Some(failure::from_text(&event.data));
-        } else if let Some(raw) = groq.as_ref().and_then(|groq| groq.error).filter(|raw| is_error(Some(raw)))
-        {
-            facts.error = Some(failure::from_text(&format!("{{\"error\":{raw}}}")));
-        }
+        facts.error = payload.failure(groq.as_ref(), error_event, &event.data);
         facts.usage_only = payload.choices.is_some()
             && choices.is_some_and(|choices| choices.is_empty())
             && payload.usage.is_some_and(|usage| usage.starts_with('{'))
@@ -146,23 +155,13 @@ impl Dialect for OpenAi {
     }
 }
 
-/// A JSON text as a string, if it is one with something in it.
-fn string(raw: &str) -> Option<String> {
-    serde_json::from_str(raw).ok().filter(|text: &String| !text.is_empty())
-}
-
 fn choices(raw: &str) -> Option<Vec<Choice>> {
     serde_json::from_str(raw).ok()
 }
 
-/// As the SDKs see it: anything true of a member named `error`.
-fn is_error(raw: Option<&str>) -> bool {
-    !matches!(raw.map(str::trim), None | Some("null" | "false" | "\"\"" | "0" | "{}" | "[]"))
-}
-
 /// Asks for usage; says whether the client did not.
 fn stream_options(call: &Call<'_>, edits: &mut Vec<Edit>) -> bool {
-    if call.endpoint == Endpoint::Embeddings {
+    if call.asked.endpoint == Endpoint::Embeddings {
         // There is nothing to stream, and some providers refuse the members.
         edits.extend([Edit::Remove { name: "stream" }, Edit::Remove { name: "stream_options" }]);
         return false;
@@ -171,11 +170,12 @@ fn stream_options(call: &Call<'_>, edits: &mut Vec<Edit>) -> bool {
         edits.push(Edit::Remove { name: "stream_options" });
         return false;
     }
-    let asks = call.quirks.stream_usage == StreamUsage::Ask && call.ask_usage && call.view.stream;
-    if !asks || call.view.include_usage {
+    let asks = call.quirks.stream_usage == StreamUsage::Ask && call.ask_usage && call.asked.view.stream;
+    if !asks || call.asked.view.include_usage {
         return false;
     }
-    let own = call.envelope.raw_bytes("stream_options").and_then(|own| Envelope::split(own, usize::MAX).ok());
+    let own =
+        call.asked.envelope.raw_bytes("stream_options").and_then(|own| Envelope::split(own, usize::MAX).ok());
     let value = own.map_or_else(
         || "{\"include_usage\":true}".to_owned(),
         |own| {
@@ -192,15 +192,18 @@ const NEW: &str = "max_completion_tokens";
 
 /// Puts the output limit under the name the provider knows.
 fn output_limit(call: &Call<'_>, edits: &mut Vec<Edit>) {
-    let RequestView { max_tokens, max_completion_tokens, .. } = call.view;
-    let only_old = match call.endpoint {
-        Endpoint::Embeddings => return,
+    let RequestView { max_tokens, max_completion_tokens, .. } = &call.asked.view;
+    let only_old = match call.asked.endpoint {
         Endpoint::Completions => true,
         Endpoint::ChatCompletions => call.quirks.output_limit == OutputLimitField::MaxTokens,
+        _ => return,
     };
     let Some(limit) = call.output_limit else {
         // The client's own passes; only a name the provider does not know is changed. Completions know no other.
-        if only_old && call.endpoint == Endpoint::ChatCompletions && call.envelope.raw(NEW).is_some() {
+        if only_old
+            && call.asked.endpoint == Endpoint::ChatCompletions
+            && call.asked.envelope.raw(NEW).is_some()
+        {
             if let (None, Some(limit)) = (max_tokens, max_completion_tokens) {
                 edits.push(Edit::number(OLD, *limit));
             }

@@ -7,21 +7,30 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::{
+    dialects::{ProviderError, Unreadable, failure},
+    wire::Figures,
+};
+
 /// An answer or a chunk, its parts still text.
 #[derive(Default)]
-pub(super) struct Payload<'a> {
-    pub(super) object: Option<&'a str>,
-    pub(super) model: Option<&'a str>,
-    pub(super) service_tier: Option<&'a str>,
-    pub(super) choices: Option<&'a str>,
-    pub(super) data: Option<&'a str>,
-    pub(super) usage: Option<&'a str>,
-    pub(super) error: Option<&'a str>,
-    pub(super) x_groq: Option<&'a str>,
+pub(in crate::dialects) struct Payload<'a> {
+    pub(in crate::dialects) id: Option<&'a str>,
+    pub(in crate::dialects) object: Option<&'a str>,
+    pub(in crate::dialects) model: Option<&'a str>,
+    pub(in crate::dialects) service_tier: Option<&'a str>,
+    pub(in crate::dialects) choices: Option<&'a str>,
+    pub(in crate::dialects) data: Option<&'a str>,
+    pub(in crate::dialects) usage: Option<&'a str>,
+    pub(in crate::dialects) error: Option<&'a str>,
+    pub(in crate::dialects) x_groq: Option<&'a str>,
+    /// Perplexity's sources: addresses, and the same with titles.
+    pub(in crate::dialects) citations: Option<&'a str>,
+    pub(in crate::dialects) search_results: Option<&'a str>,
     /// `message` or `detail` at the top: an error without its wrapper.
-    pub(super) flat_error: bool,
+    pub(in crate::dialects) flat_error: bool,
     /// Something for the client besides choices.
-    pub(super) extras: bool,
+    pub(in crate::dialects) extras: bool,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
@@ -36,6 +45,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
                 let mut payload = Payload::default();
                 while let Some(name) = map.next_key::<Name>()? {
                     let slot = match name {
+                        Name::Id => &mut payload.id,
                         Name::Object => &mut payload.object,
                         Name::Model => &mut payload.model,
                         Name::ServiceTier => &mut payload.service_tier,
@@ -44,13 +54,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
                         Name::Usage => &mut payload.usage,
                         Name::Error => &mut payload.error,
                         Name::XGroq => &mut payload.x_groq,
+                        Name::Citations | Name::SearchResults => {
+                            let raw = map.next_value::<&'de RawValue>()?.get();
+                            payload.extras |= says_something(raw);
+                            match name {
+                                Name::Citations => payload.citations = Some(raw),
+                                _ => payload.search_results = Some(raw),
+                            }
+                            continue;
+                        }
                         Name::FlatError => {
                             payload.flat_error |= map.next_value::<Option<IgnoredAny>>()?.is_some();
                             continue;
                         }
                         Name::Extra => {
                             let raw = map.next_value::<&'de RawValue>()?.get();
-                            payload.extras |= !matches!(raw, "null" | "[]" | "{}");
+                            payload.extras |= says_something(raw);
                             continue;
                         }
                         Name::Other => {
@@ -67,9 +86,77 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
     }
 }
 
+fn says_something(raw: &str) -> bool {
+    !matches!(raw, "null" | "[]" | "{}")
+}
+
+impl<'a> Payload<'a> {
+    /// What Groq says beside the dialect.
+    pub(in crate::dialects) fn groq(&self) -> Option<Self> {
+        self.x_groq.and_then(|raw| serde_json::from_str(raw).ok())
+    }
+
+    /// Usage, wherever it stands.
+    pub(in crate::dialects) fn figures(&self, groq: Option<&Self>) -> Option<Figures> {
+        let mut figures: Option<Figures> = None;
+        for usage in [self.usage, groq.and_then(|groq| groq.usage)].into_iter().flatten() {
+            if usage.starts_with('{') {
+                figures.get_or_insert_default().merge_max(&Figures::from_openai_usage(usage));
+            }
+        }
+        figures
+    }
+
+    /// The error in an event of which this is the `text`, if it is one: by its name, or by what is in it.
+    pub(in crate::dialects) fn failure(
+        &self,
+        groq: Option<&Self>,
+        by_name: bool,
+        text: &str,
+    ) -> Option<ProviderError> {
+        if by_name || is_error(self.error) {
+            return Some(failure::from_text(text));
+        }
+        let raw = groq.and_then(|groq| groq.error).filter(|raw| is_error(Some(raw)))?;
+        Some(failure::from_text(&format!("{{\"error\":{raw}}}")))
+    }
+
+    /// The error in a whole answer of which this is the `text`; `answer` is the member that an answer would have.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub(in crate::dialects) fn whole_failure(
+        &self,
+        answer: Option<&str>,
+        text: &str,
+    ) -> Result<Option<ProviderError>, Unreadable> {
+        let is_answer = answer.is_some_and(|answer| answer.starts_with('['));
+        if is_error(self.error) || (!is_answer && self.flat_error) {
+            return Ok(Some(failure::from_text(text)));
+        }
+        if is_answer { Ok(None) } else { Err(Unreadable("not of the shape this endpoint answers with")) }
+    }
+
+    /// Perplexity's last chunk, which no `[DONE]` follows.
+    pub(in crate::dialects) fn is_last(&self) -> bool {
+        self.object.is_some_and(|object| object == "\"chat.completion.done\"")
+    }
+}
+
+/// As the SDKs see it: anything true of a member named `error`.
+fn is_error(raw: Option<&str>) -> bool {
+    !matches!(raw.map(str::trim), None | Some("null" | "false" | "\"\"" | "0" | "{}" | "[]"))
+}
+
+/// A JSON text as a string, if it is one with something in it.
+pub(in crate::dialects) fn string(raw: &str) -> Option<String> {
+    serde_json::from_str(raw).ok().filter(|text: &String| !text.is_empty())
+}
+
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Name {
+    Id,
     Object,
     Model,
     ServiceTier,
@@ -78,14 +165,14 @@ enum Name {
     Usage,
     Error,
     XGroq,
+    Citations,
+    SearchResults,
     #[serde(alias = "message", alias = "detail")]
     FlatError,
     #[serde(
         alias = "prompt_filter_results",
         alias = "content_filter_results",
         alias = "moderation",
-        alias = "citations",
-        alias = "search_results",
         alias = "images",
         alias = "related_questions"
     )]

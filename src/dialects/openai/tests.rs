@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{AnswerFacts, Call, Dialect, EventFacts, StreamProgress, UpstreamRequest, openai::OpenAi};
+use super::OpenAi;
 use crate::{
-    catalogue::{OutputLimitField, Quirks, StreamUsage},
+    catalogue::{Capabilities, OutputLimitField, Quirks, StreamUsage},
+    dialects::{
+        AnswerFacts, Asked, Call, ClientHeaders, Dialect, EventFacts, StreamProgress, UpstreamRequest,
+    },
     domain::ModelName,
     wire::{Endpoint, Envelope, Event, Figure, read_request},
 };
@@ -14,13 +17,15 @@ fn send(endpoint: Endpoint, quirks: &Quirks, output_limit: Option<u64>, body: &s
     let view = read_request(endpoint, &envelope).expect("a request");
     let model = ModelName::parse("up").expect("a name");
     let call = Call {
-        endpoint,
+        asked: &Asked::new(endpoint, envelope, view, ClientHeaders::default()),
         quirks,
+        capabilities: &Capabilities::default(),
         model: &model,
-        envelope: &envelope,
-        view: &view,
         output_limit,
+        model_limit: None,
         ask_usage: true,
+        request_id: "req",
+        created: 0,
     };
     OpenAi.request(&call).expect("every request can be said")
 }
