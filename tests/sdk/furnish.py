@@ -41,9 +41,14 @@ def main(demo_output, address):
 
     admin = login_url.removesuffix("/api/auth/login")
     token = call("POST", login_url, credentials)["access_token"]
-    for provider, api_key in [("scripted", upstream.KEY), ("locked", WRONG_KEY)]:
-        stored = {"provider": provider, "key_name": provider, "api_key": api_key, "base_url": f"http://{address}/v1"}
-        call("POST", f"{admin}/api/keys", stored, token)
+    for provider, api_key, path, more in [
+        ("scripted", upstream.KEY, "v1", {}),
+        ("locked", WRONG_KEY, "v1", {}),
+        ("claudes", upstream.KEY, "v1", {"dialect": "anthropic"}),
+        ("geminis", upstream.KEY, "v1beta", {"dialect": "gemini"}),
+    ]:
+        stored = {"provider": provider, "key_name": provider, "api_key": api_key, "base_url": f"http://{address}/{path}"}
+        call("POST", f"{admin}/api/keys", {**stored, **more}, token)
     # The others stay without a price, which only keys with a cap mind.
     prices = [
         {"model": f"scripted/{model}", "input": 2_000_000, "output": 8_000_000, "max_output_tokens": 1000}

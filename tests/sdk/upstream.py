@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 
+import tongues
+
 KEY = "sk-scripted-0123456789abcdefghij"
 TEXT = "Grüße from the scripted provider: 日本語 and 🦀."
 VECTOR = [0.5, -0.25, 0.125, -1.5]
@@ -302,6 +304,12 @@ class Caller(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(2)
 
+    def claude(self):
+        tongues.Claude(self).answer()
+
+    def gemini(self):
+        tongues.Gemini(self).answer()
+
     # Routes
 
     def do_GET(self):
@@ -312,6 +320,9 @@ class Caller(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        for name in ["x-api-key", "x-goog-api-key"]:
+            if name in headers:
+                headers["authorization"] = f"Bearer {headers.pop(name)}"
         if headers.get("authorization") != f"Bearer {KEY}":
             presented = headers.get("authorization", "").removeprefix("Bearer ")
             headers["authorization"] = "another key"
@@ -319,14 +330,19 @@ class Caller(http.server.BaseHTTPRequestHandler):
             presented = None
             headers["authorization"] = "the right key"
         with NOTES_LOCK:
-            notes = NOTES.setdefault(self.asked.get("user", ""), [])
+            user = self.asked.get("user") or (self.asked.get("metadata") or {}).get("user_id", "")
+            notes = NOTES.setdefault(user, [])
             self.note = {"number": len(notes) + 1, "path": self.path, "headers": headers, "body": self.asked}
             notes.append(self.note)
         if presented is not None:
             return self.fail(
                 401, f"Incorrect API key provided: {presented}.", "invalid_request_error", "invalid_api_key"
             )
-        script = SCRIPTS.get((self.path, self.asked["model"].partition("~")[0]))
+        script = SCRIPTS.get((self.path, self.asked.get("model", "").partition("~")[0]))
+        if self.path == "/v1/messages":
+            script = Caller.claude
+        elif self.path.startswith("/v1beta/models/gemini-"):
+            script = Caller.gemini
         if script is None:
             return self.fail(404, f"no script for {self.path} {self.asked['model']}", "invalid_request_error", None)
         try:
