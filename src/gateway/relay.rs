@@ -263,6 +263,7 @@ impl Relay {
                 Ok(Some(Step::Done { frame, .. })) => {
                     if self.tap.is_finished() {
                         self.end(Some(frame), None);
+                        self.queue.extend(self.tap.trailing());
                     } else {
                         self.end(None, Some(Cut::Broken));
                     }
@@ -353,12 +354,19 @@ impl Relay {
         self.timer.as_mut().reset(Instant::now() + LINGER);
     }
 
-    /// After the end: waits a moment for the provider to end its body, so that the connection can be used again.
-    /// Whatever still comes is dropped.
+    /// After the end: waits a moment for the provider to end its body, so that the connection can be used again. What
+    /// still comes is dropped where the end was the last that may come.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Some(upstream) = &mut self.upstream {
             match Pin::new(upstream).poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.tap.push(data);
+                        if let Some(trailing) = self.tap.trailing() {
+                            return Poll::Ready(Some(trailing));
+                        }
+                    }
+                }
                 Poll::Ready(_) => self.upstream = None,
                 Poll::Pending => {
                     ready!(self.timer.as_mut().poll(cx));

@@ -123,6 +123,12 @@ impl Tap {
         }
     }
 
+    /// What came behind the end of a stream that passes as it is: some send a `[DONE]` behind the last event of Responses.
+    pub(super) fn trailing(&mut self) -> Option<Bytes> {
+        let passes = self.reading.translation.is_none() && self.reading.endpoint == Endpoint::Responses;
+        passes.then(|| self.rest()).filter(|rest| !rest.is_empty())
+    }
+
     /// The last event of a stream that the gateway cuts, as the client reads errors.
     pub(super) fn error_event(&mut self, error: &ErrorObject, status: u16) -> Bytes {
         match &mut self.reading.translation {
