@@ -141,7 +141,7 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_gone_shows_in_health_and_its_return_loses_nothing() {
+async fn p24_a_database_that_is_gone_shows_in_health_and_its_return_loses_nothing() {
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 5))).await;
     let gateway = Setup::new().await.allow(&upstream).start().await;
     gateway.provider_key("openai", &upstream).await;

@@ -17,6 +17,7 @@ mod isolation;
 mod metering;
 mod openapi;
 mod privacy;
+mod properties;
 mod rate_limit;
 mod rate_limit_shared;
 mod retention;

@@ -74,7 +74,7 @@ async fn spent_everywhere(gateways: &[Gateway], key: &VirtualKey, micro_usd: usi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_fm_o19() {
+async fn p03_p04_a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_fm_o19() {
     const ASKED: usize = 999;
     const AFFORDED: usize = 100;
     let gate = Gate::new();
@@ -124,7 +124,7 @@ async fn a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_micro_dollar_is_usable_wherever_it_is_asked_for_p18() {
+async fn p18_the_last_micro_dollar_is_usable_wherever_it_is_asked_for() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 15))).await;
     let Some(gateways) = several(3, &upstream).await else { return };
     priced(&gateways).await;

@@ -158,7 +158,7 @@ async fn charges_are_written_together_and_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_commit_of_unknown_outcome_is_repeated_without_counting_twice_p05_fm_o08() {
+async fn p05_a_commit_of_unknown_outcome_is_repeated_without_counting_twice_fm_o08() {
     let house = house(1_000).await;
     let client = Client::new(1_000_000);
     house.faults.ambiguous.store(2, Ordering::SeqCst);
@@ -175,7 +175,7 @@ async fn a_commit_of_unknown_outcome_is_repeated_without_counting_twice_p05_fm_o
 }
 
 #[tokio::test]
-async fn while_the_database_is_gone_leases_go_on_and_places_run_out_and_nothing_is_lost() {
+async fn p24_while_the_database_is_gone_leases_go_on_and_places_run_out_and_nothing_is_lost() {
     let house = house(40).await;
     let (known, stranger) = (Client::new(1_000), Client::new(1_000));
     house.request(&known, 10, 10).await.expect("admitted");
@@ -219,7 +219,7 @@ async fn a_charge_that_is_refused_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o20() {
+async fn p22_whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o20() {
     let house = house(1_000).await;
     let client = Client::new(100);
     let held = client.reserve(&house.ledger, 60).await.expect("admitted");

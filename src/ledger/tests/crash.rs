@@ -220,7 +220,8 @@ fn last_life(dir: &Path, store: &Store, told: &str) {
 
 /// Every effect of a life, and for each every effect of the recovery after it.
 #[test]
-fn p09_a_kill_at_any_effect_and_again_in_recovery_loses_nothing_and_counts_nothing_twice() {
+fn p01_p03_p05_p06_p07_p08_p09_p17_a_kill_at_any_effect_and_again_in_recovery_loses_nothing_and_counts_nothing_twice()
+ {
     let runtime = Runtime::new().expect("a runtime");
     for dies_at in 0..EFFECTS {
         let store = runtime.block_on(crate::store::testing::sqlite());

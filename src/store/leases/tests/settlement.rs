@@ -12,7 +12,7 @@ async fn row(db: &Store, charge: &Charge) -> usage_record::Model {
 }
 
 #[tokio::test]
-async fn a_settled_request_moves_from_leased_to_settled() {
+async fn p01_a_settled_request_moves_from_leased_to_settled() {
     let db = testing::store().await;
     let (one, other) = (join(&db).await, join(&db).await);
     let (key, tenant) = a_pair();
@@ -45,7 +45,7 @@ async fn a_batch_that_fits_costs_six_statements() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing() {
+async fn p05_a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing() {
     let db = testing::store().await;
     let one = join(&db).await;
     let (key, tenant) = a_pair();
@@ -65,7 +65,7 @@ async fn a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing(
 }
 
 #[tokio::test]
-async fn what_comes_after_its_lease_was_released_takes_only_what_is_free() {
+async fn p22_what_comes_after_its_lease_was_released_takes_only_what_is_free() {
     let db = testing::store().await;
     let (away, other) = (join(&db).await, join(&db).await);
     let (key, tenant) = a_pair();
