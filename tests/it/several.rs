@@ -30,24 +30,28 @@ async fn several(count: usize, upstream: &Upstream) -> Option<Vec<Gateway>> {
         gateways.push(gateways[0].beside().start().await);
     }
     gateways[0].provider_key("openai", upstream).await;
-    // Whoever was alone holds everything until it has heard of the others.
-    for gateway in &gateways {
-        eventually("all instances to know of each other", || async {
-            (gateway.app.house.ledger.counts().live_instances as usize == count).then_some(())
-        })
-        .await;
-    }
+    live(&gateways).await;
     Some(gateways)
 }
 
-async fn stop_all(gateways: Vec<Gateway>) {
+/// Waits until all know of each other: whoever was alone holds everything until it has heard of the others.
+pub async fn live(gateways: &[Gateway]) {
+    for gateway in gateways {
+        eventually("all instances to know of each other", || async {
+            (gateway.app.house.ledger.counts().live_instances as usize == gateways.len()).then_some(())
+        })
+        .await;
+    }
+}
+
+pub async fn stop_all(gateways: Vec<Gateway>) {
     for gateway in gateways {
         assert_eq!(gateway.stop(Duration::from_secs(5)).await.lost, 0);
     }
 }
 
 /// Every answer costs 15 micro-USD and is reserved at that, on every gateway.
-async fn priced(gateways: &[Gateway]) {
+pub async fn priced(gateways: &[Gateway]) {
     gateways[0].price(json!({ "model": MODEL, "input": 0, "output": 1_000_000 })).await;
     let model = ModelRef::parse(MODEL).expect("a model");
     let version = |gateway: &Gateway| {

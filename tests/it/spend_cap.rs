@@ -298,7 +298,7 @@ async fn a_soft_cap_admits_while_anything_is_left() {
 }
 
 #[tokio::test]
-async fn windows_begin_anew_in_utc() {
+async fn p13_p19_windows_begin_anew_in_utc() {
     let upstream = Upstream::always(chat_ok("hi", &usage(60, 40))).await;
     let gateway = house(&upstream).await;
     let asked = penny_chat(json!({ "max_tokens": 40 }));

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod database;
 pub mod gateway;
+pub mod process;
 pub mod raw;
 pub mod script;
 pub mod upstream;
