@@ -44,6 +44,8 @@ async fn health(State(house): State<Arc<House>>) -> impl IntoResponse {
 async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
     let reason = if house.draining.is_cancelled() {
         Some("draining")
+    } else if house.ledger.is_usurped() {
+        Some("another process runs on a copy of this data directory")
     } else if house.ledger.is_blocked() {
         Some("usage cannot be recorded")
     } else if !house.store.is_healthy().await {

@@ -25,7 +25,7 @@ use tokio::{
 use super::{accounts::Accounts, bank::Bank, journal::Journal, reserve::Wants};
 use crate::{
     domain::InstanceId,
-    store::{Charge, Holder, LeaseError, StoreError},
+    store::{Charge, Holder, LeaseError, Run, StoreError},
 };
 
 /// Most charges in one transaction.
@@ -83,6 +83,7 @@ pub(super) struct Shared {
     pub(super) fenced: AtomicU64,
     pub(super) live: AtomicU32,
     pub(super) blocked: AtomicBool,
+    pub(super) usurped: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) ended: AtomicBool,
 }
@@ -90,6 +91,7 @@ pub(super) struct Shared {
 pub(super) struct Banker<B> {
     pub(super) bank: Arc<B>,
     pub(super) id: InstanceId,
+    pub(super) run: Run,
     pub(super) holder: Holder,
     pub(super) accounts: Arc<Accounts>,
     pub(super) journal: Journal,

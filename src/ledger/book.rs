@@ -24,8 +24,12 @@ use super::{
     place::{Place, Unrecordable},
     recovery::{Recovered, RecoveryError, recover},
     reserve::{Want, Wants},
+    station::place,
 };
-use crate::domain::{Counter, InstanceId, NanoUsd, Scope, SpendWindow, WindowIndex};
+use crate::{
+    domain::{Counter, InstanceId, NanoUsd, Scope, SpendWindow, WindowIndex},
+    store::{Claim, Run},
+};
 
 /// Lease requests that may wait; more are answered as if the database were gone.
 const MOST_ASKS: usize = 4_096;
@@ -109,16 +113,20 @@ impl Ledger {
         let LedgerSettings { journal_dir, durability, segment_bytes, capacity, sharing, faults } = settings;
         let settings = |dir| journal::Settings { dir, durability, segment_bytes, faults: faults.clone() };
         let since = Accounts::moment();
-        let (journal, replay, registered) = match instance_in(&journal_dir)? {
+        // Whoever is silent for longer than its leases are trusted holds none any more.
+        let claim = sharing.map_or(Claim::Sole, |sharing| Claim::Silent(sharing.grace));
+        let (journal, replay, registered, run) = match instance_in(&journal_dir)? {
             Some(id) => {
-                let registered = bank.register(id).await?;
+                let run = Run::at(place(&journal_dir)?);
+                let registered = bank.register(id, run, claim).await?;
                 let (journal, replay) = Journal::open(settings(journal_dir), registered.applied_seq)?;
-                (journal, replay, registered)
+                (journal, replay, registered, run)
             }
             None => {
-                let (journal, replay) = Journal::open(settings(journal_dir), 0)?;
-                let registered = bank.register(instance(journal.id())).await?;
-                (journal, replay, registered)
+                let (journal, replay) = Journal::open(settings(journal_dir.clone()), 0)?;
+                let run = Run::at(place(&journal_dir)?);
+                let registered = bank.register(instance(journal.id()), run, claim).await?;
+                (journal, replay, registered, run)
             }
         };
         let id = registered.holder.instance;
@@ -140,6 +148,7 @@ impl Ledger {
         let banker = Banker {
             bank: Arc::new(bank),
             id,
+            run,
             holder: registered.holder,
             accounts: Arc::clone(&accounts),
             journal: journal.clone(),
@@ -173,9 +182,10 @@ impl Ledger {
     /// Takes a place for one record; to be held from before a request is sent until it has ended.
     ///
     /// # Errors
-    /// [`Unrecordable`] when every place is taken, and when the ledger is closing.
+    /// [`Unrecordable`] when every place is taken, when the ledger is closing, and when another process runs as this
+    /// instance.
     pub fn try_place(&self) -> Result<Place, Unrecordable> {
-        if self.shared.closing.load(Ordering::Relaxed) {
+        if self.shared.closing.load(Ordering::Relaxed) || self.is_usurped() {
             return Err(Unrecordable);
         }
         let permit = self.charges.clone().try_reserve_owned().map_err(|_| Unrecordable)?;
@@ -245,6 +255,12 @@ impl Ledger {
     /// Whether the database takes no charges now: the last write failed.
     pub fn is_blocked(&self) -> bool {
         self.shared.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process runs as this instance, on a copy of its data directory. From then on nothing new is taken,
+    /// until a restart; what had begun is still recorded.
+    pub fn is_usurped(&self) -> bool {
+        self.shared.usurped.load(Ordering::Relaxed)
     }
 
     /// Counts for metrics.

@@ -23,6 +23,7 @@ pub mod journal;
 mod place;
 mod recovery;
 mod reserve;
+mod station;
 #[cfg(test)]
 mod tests;
 

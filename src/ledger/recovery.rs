@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::NanoUsd,
-    store::{Charge, LeaseError, Registered, StoreError},
+    store::{Charge, LeaseError, RegisterError, Registered, StoreError},
 };
 
 /// Charges in one transaction; fewer transactions than while requests run, as nobody else waits.
@@ -40,11 +40,23 @@ pub enum RecoveryError {
     /// The database does not answer, or refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another process runs on a copy of the data directory.
+    #[error(transparent)]
+    Taken(RegisterError),
     /// Another process took this instance's place while it started.
     #[error(
         "another process runs with a copy of this data directory's journal; give every gateway a data directory of its own"
     )]
     Fenced,
+}
+
+impl From<RegisterError> for RecoveryError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Store(error) => Self::Store(error),
+            taken @ RegisterError::Taken { .. } => Self::Taken(taken),
+        }
+    }
 }
 
 impl From<LeaseError> for RecoveryError {

@@ -152,7 +152,7 @@ async fn p03_p07_p24_instances_without_their_database_go_on_for_the_grace_of_the
     }
     let gate = Gate::new();
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 15))).await;
-    let first = first.allow(&upstream).with(|config| config.ledger.lease_grace = Duration::from_secs(4));
+    let first = first.allow(&upstream).with(|config| config.ledger.lease_grace = Duration::from_secs(8));
     let mut gateways = vec![first.start().await];
     gateways.push(gateways[0].beside().start().await);
     gateways[0].provider_key("openai", &upstream).await;
@@ -180,6 +180,8 @@ async fn p03_p07_p24_instances_without_their_database_go_on_for_the_grace_of_the
     let away = Away::take(&gateways[0]).await;
     for gateway in &gateways {
         gateway.chat(&capped, asked()).await.expect(200);
+    }
+    for gateway in &gateways {
         eventually("the grace of the leases to end", || async {
             let reply = gateway.chat(&capped, asked()).await;
             (reply.status != 200).then(|| reply.refused(503, "ledger_unavailable"))

@@ -8,6 +8,7 @@ mod cli;
 mod cli_secrets;
 mod clock_jumps;
 mod connections;
+mod copied_data;
 mod corpus;
 mod database_gone;
 mod disk_full;

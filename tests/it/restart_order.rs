@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     several::priced,
     support::{
-        Answer, Gate, Gateway, Setup, Upstream, VirtualKey, chat_events, chat_ok,
+        Answer, Gate, Gateway, Setup, Upstream, VirtualKey, chat_events, chat_ok, copy,
         database::{hold_writes, intruder},
         done, eventually,
         process::Process,
@@ -30,18 +30,6 @@ fn held(gate: &Gate) -> Answer {
     let events = chat_events(&["one"]);
     let answer = Answer::stream().send(&events[0]).send(&events[1]).wait(gate).send(&events[2]);
     answer.send(usage_chunk(&usage(1, COST as u64))).send(done()).end()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry").path()) {
-        let name = to.join(entry.file_name().expect("a name"));
-        if entry.is_dir() {
-            copy(&entry, &name);
-        } else {
-            fs::copy(&entry, name).expect("copied");
-        }
-    }
 }
 
 /// Settled of a key in micro-USD, and what all instances together have leased.

@@ -11,7 +11,10 @@ use std::{
 use super::*;
 use crate::{
     domain::InstanceId,
-    store::{CounterState, LeaseAsk, Registered, Store, StoreError, testing::TestStore},
+    store::{
+        Claim, CounterState, LeaseAsk, RegisterError, Registered, Run, Store, StoreError,
+        testing::{TestStore, a_run},
+    },
 };
 
 /// A database that answers badly where it is told to.
@@ -40,9 +43,9 @@ impl Trouble {
 }
 
 impl Bank for Flaky {
-    async fn register(&self, id: InstanceId) -> Result<Registered, StoreError> {
+    async fn register(&self, id: InstanceId, run: Run, claim: Claim) -> Result<Registered, RegisterError> {
         self.faults.check()?;
-        self.store.instance_register(id).await
+        self.store.instance_register(id, run, claim).await
     }
 
     async fn beat(&self, holder: Holder, live_within: Duration) -> Result<u32, LeaseError> {
@@ -219,6 +222,39 @@ async fn a_charge_that_is_refused_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn p07_p22_whoever_finds_another_run_in_its_place_gives_way_and_loses_nothing() {
+    let house = house(1_000).await;
+    let client = Client::new(100);
+    let held = client.reserve(&house.ledger, 60).await.expect("admitted");
+    let id = RequestId::generate();
+    let mut place = house.ledger.try_place().expect("a place");
+    let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
+    assert!(note.sent());
+    // A copy of its data directory takes its leases back and spends some of the cap.
+    let copy =
+        house.store.instance_register(house.ledger.id(), a_run(), Claim::Sole).await.expect("taken over");
+    house.store.leases_keep(copy.holder, &[(client.counter(), NanoUsd::ZERO)]).await.expect("given back");
+    let other = client.charge(RequestId::generate(), 70, Outcome::Ok);
+    house.store.apply(copy.holder, &[other], 1).await.expect("spent elsewhere");
+    assert!(!house.ledger.is_usurped(), "it has not asked yet");
+
+    held.settle(NanoUsd::new(55));
+    place.record(client.charge(id, 55, Outcome::Ok)).safe().await;
+    house.ledger.flushed().await;
+    assert!(house.ledger.is_usurped());
+    house.ledger.try_place().expect_err("nothing new is begun");
+    assert!(matches!(client.reserve(&house.ledger, 1).await, Err(Stop::Lease(_) | Stop::Refused(_))));
+    assert_eq!(house.settled(&client).await, 100, "what it had begun is recorded, within what is free");
+    let late = rows(&house.store).await.into_iter().find(|row| row.request_id == id.to_string());
+    assert_eq!(late.expect("recorded").clamped.nano(), 25);
+    let fenced = house.ledger.counts().fenced;
+    house.store.instance_beat(copy.holder, Duration::from_secs(5)).await.expect("the other is left alone");
+    house.ledger.flushed().await;
+    assert_eq!(house.ledger.counts().fenced, fenced);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn p22_whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o20() {
     let house = house(1_000).await;
     let client = Client::new(100);
@@ -228,8 +264,9 @@ async fn p22_whoever_lost_its_leases_holds_none_and_records_within_what_is_free_
     let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
     assert!(note.sent());
     // An operator gives its leases away, and somebody else spends most of the cap.
-    let thief =
-        Registered { ..house.store.instance_register(InstanceId::generate()).await.expect("another") };
+    let thief = Registered {
+        ..house.store.instance_register(InstanceId::generate(), a_run(), Claim::Sole).await.expect("another")
+    };
     house
         .store
         .write(async |tx: &crate::store::Tx| {

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     domain::InstanceId,
-    store::{CounterState, LeaseAsk, Registered, Store, StoreError},
+    store::{Claim, CounterState, LeaseAsk, RegisterError, Registered, Run, Store, StoreError},
 };
 
 /// A process that dies before its `dies_at`th effect: each write, sync and file operation of the journal, and each
@@ -60,8 +60,8 @@ impl Mortal {
 }
 
 impl Bank for Mortal {
-    async fn register(&self, id: InstanceId) -> Result<Registered, StoreError> {
-        self.call(self.store.instance_register(id)).await
+    async fn register(&self, id: InstanceId, run: Run, claim: Claim) -> Result<Registered, RegisterError> {
+        self.call(self.store.instance_register(id, run, claim)).await
     }
 
     async fn beat(&self, holder: Holder, live_within: Duration) -> Result<u32, LeaseError> {

@@ -7,6 +7,7 @@ use std::{
     sync::Mutex,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,6 +21,7 @@ use super::{
 pub struct Process {
     child: Mutex<Child>,
     address: String,
+    admin_address: String,
     http: reqwest::Client,
     _log: TempDir,
 }
@@ -50,15 +52,18 @@ impl Process {
             command.env("PROVIDER_KEY_ENCRYPTION_KEY", key.0.as_str());
         }
         let child = Mutex::new(command.spawn().expect("a process"));
-        let address = eventually("the process to listen", || async {
+        let (address, admin_address) = eventually("the process to listen", || async {
             let said = fs::read_to_string(&log).expect("a log");
             let ended = child.lock().expect("no panic").try_wait().expect("a process");
             assert!(ended.is_none(), "it ended: {said}");
             let (_, rest) = said.split_once("applications call http://")?;
-            Some(rest.split_once("/v1")?.0.to_owned())
+            let (data, rest) = rest.split_once("/v1")?;
+            let (_, rest) = rest.split_once("admin plane: http://")?;
+            let admin = rest.split_once(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ':'))?.0;
+            Some((data.to_owned(), admin.to_owned()))
         })
         .await;
-        Self { child, address, http: http_client(), _log: dir }
+        Self { child, address, admin_address, http: http_client(), _log: dir }
     }
 
     fn request(&self, key: &VirtualKey, more: Value) -> reqwest::RequestBuilder {
@@ -78,6 +83,26 @@ impl Process {
     pub async fn stream(&self, key: &VirtualKey, mut more: Value) -> Stream {
         more["stream"] = true.into();
         Stream::new(soon("the head of an answer", self.request(key, more).send()).await.expect("an answer"))
+    }
+
+    /// `/ready` on the admin plane.
+    pub async fn ready(&self) -> Reply {
+        let asked = self.http.get(format!("http://{}/ready", self.admin_address)).send();
+        Reply::read(soon("an answer", asked).await.expect("an answer")).await
+    }
+
+    /// Stands still until [`Process::go_on`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.lock().expect("no panic");
+        kill_process(Pid::from_child(&child), signal).expect("a process");
     }
 
     /// SIGKILL, and it is gone when this returns.

@@ -72,7 +72,7 @@ async fn p22_what_comes_after_its_lease_was_released_takes_only_what_is_free() {
     taken(&db, away, total(key), 100, (1, 60)).await;
     release(&db, away.instance, Duration::ZERO).await;
     taken(&db, other, total(key), 100, (1, 70)).await;
-    let away = db.instance_register(away.instance).await.expect("registered").holder;
+    let away = db.instance_register(away.instance, a_run(), Claim::Sole).await.expect("registered").holder;
     let late: Vec<_> = [20, 20, 20].map(|cost| charge(&[key, tenant], cost, &[(key, 100)])).into();
     db.apply(away, &late, 3).await.expect("applied");
     assert_eq!(numbers(&db, other, total(key)).await, (30, 70, 70));
@@ -121,7 +121,7 @@ fn p05_p11_any_cut_and_any_repeat_of_a_journal_gives_the_same_tables() {
         let scopes = [keys[0], keys[1], tenant];
         let prepared = async || {
             let db = testing::store().await;
-            let holder = db.instance_register(id).await.expect("registered").holder;
+            let holder = db.instance_register(id, a_run(), Claim::Sole).await.expect("registered").holder;
             taken(&db, holder, total(keys[0]), 150, (key_lease, key_lease)).await;
             taken(&db, holder, total(tenant), 200, (tenant_lease, tenant_lease)).await;
             (db, holder)
