@@ -78,7 +78,7 @@ async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
 
 /// What the ledger counts of leases and of its journal.
 fn export(metrics: &Metrics, counts: &Counts) {
-    let Counts { leases_taken, fenced, live_instances, journal, .. } = counts;
+    let Counts { leases_taken, fenced, refused, live_instances, journal, .. } = counts;
     for (counter, count) in [
         (&metrics.leases_taken, *leases_taken),
         (&metrics.leases_fenced, *fenced),
@@ -90,6 +90,7 @@ fn export(metrics: &Metrics, counts: &Counts) {
         catch_up(counter, count);
     }
     metrics.live_instances.set(i64::from(*live_instances));
+    metrics.stuck_records.set(i64::try_from(*refused).unwrap_or(i64::MAX));
     metrics.journal_broken.set(i64::from(journal.broken));
     for (gauge, count) in [
         (&metrics.journal_segments, journal.segments),

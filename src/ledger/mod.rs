@@ -13,6 +13,7 @@
 //! still be closed.
 
 mod accounts;
+mod aside;
 mod bank;
 mod banker;
 mod book;

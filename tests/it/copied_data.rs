@@ -98,7 +98,7 @@ async fn p07_a_killed_gateway_starts_again_at_once_where_it_was_and_as_a_copy_on
     let refused = told(&elsewhere.another_try().try_start().await.err().expect("its last word is young"));
     assert!(refused.contains("on a copy of this data directory"), "{refused}");
     let gateway = eventually("its original to be silent for long enough", || async {
-        elsewhere.another_try().try_start().await.ok()
+        Box::pin(elsewhere.another_try().try_start()).await.ok()
     })
     .await;
     gateway.chat(&key, asked()).await.expect(200);
@@ -132,7 +132,7 @@ async fn p07_p22_an_original_that_wakes_up_beside_its_copy_gives_way_and_neither
     process.pause();
     copy(&here.config.server.data_dir, &elsewhere.config.server.data_dir);
     let gateway = eventually("the paused one to be silent for long enough", || async {
-        elsewhere.another_try().try_start().await.ok()
+        Box::pin(elsewhere.another_try().try_start()).await.ok()
     })
     .await;
     gateway.chat(&key, asked()).await.expect(200);

@@ -156,14 +156,14 @@ async fn fills_and_is_freed(disk: &Disk, database: Option<&Path>) {
 async fn p07_p24_a_journal_whose_disk_is_full_sends_nothing_new_closes_what_is_open_and_heals_fm_o09() {
     let Some(disk) = Disk::mount(8) else { return };
     let elsewhere = tempfile::tempdir().expect("a directory");
-    fills_and_is_freed(&disk, Some(&elsewhere.path().join("keystile.db"))).await;
+    Box::pin(fills_and_is_freed(&disk, Some(&elsewhere.path().join("keystile.db")))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p07_p24_a_database_and_journal_on_one_full_disk_lose_nothing_fm_o09() {
     let Some(disk) = Disk::mount(16) else { return };
     // On Postgres the database is on the server's disk, and this is the test before.
-    fills_and_is_freed(&disk, None).await;
+    Box::pin(fills_and_is_freed(&disk, None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

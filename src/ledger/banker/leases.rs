@@ -26,6 +26,8 @@ const TEND_ALONE: Duration = Duration::from_secs(10);
 const IDLE_SHARED: Duration = Duration::from_secs(2);
 /// The same for who is alone: only so that leases of windows that are over do not pile up.
 const IDLE_ALONE: Duration = Duration::from_secs(60);
+/// Between two turns of one round: whoever waits goes first.
+const BETWEEN_TURNS: Duration = Duration::from_millis(5);
 /// Most lease requests that are answered together.
 const TOGETHER: usize = 1_000;
 /// Most counters that are looked at in one statement.
@@ -141,23 +143,30 @@ impl<B: Bank> Banker<B> {
         wanted
     }
 
-    /// Gives back what is not used. Answers when to look again.
+    /// Gives back what is not used, of so many counters as one statement takes. Answers when to go on: at once with the
+    /// rest of a round, but after whoever waits meanwhile; later with the next round.
     pub(super) async fn tend_leases(&mut self) -> Duration {
         let live = self.shared.live.load(Ordering::Relaxed).max(1);
         let (pause, idle_after) =
             if live > 1 { (TEND_SHARED, IDLE_SHARED) } else { (TEND_ALONE, IDLE_ALONE) };
-        let now = Instant::now();
-        let since = now.checked_sub(idle_after * 2).unwrap_or(now);
-        let counters = self.accounts.leased_or_used_since(since);
-        for some in counters.chunks(MOST_COUNTERS) {
-            if self.tend(some, live, idle_after).await.is_err() {
-                break;
-            }
+        if self.to_tend.is_empty() {
+            let now = Instant::now();
+            let since = now.checked_sub(idle_after * 2).unwrap_or(now);
+            self.to_tend = self.accounts.leased_or_used_since(since);
         }
-        pause
+        let left = self.to_tend.len().saturating_sub(MOST_COUNTERS);
+        let some = self.to_tend.split_off(left);
+        if self.tend(&some, live, idle_after).await.is_err() {
+            // The database does not answer. What is left of the round is looked up again.
+            self.to_tend.clear();
+        }
+        if self.to_tend.is_empty() { pause } else { BETWEEN_TURNS }
     }
 
     async fn tend(&mut self, counters: &[Counter], live: u32, idle_after: Duration) -> Result<(), Failure> {
+        if counters.is_empty() {
+            return Ok(());
+        }
         let mut wanted = HashSet::new();
         if live > 1 {
             let states = call(self.bank.counters(self.id, counters)).await?;
