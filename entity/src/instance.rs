@@ -19,6 +19,11 @@ pub struct Model {
     pub stopped_at: Option<i64>,
     /// Up to where its journal is in the database.
     pub applied_seq: i64,
+    /// Where the data directory of the run below is: a name that a copy of the directory does not share. None for one of
+    /// before there were places.
+    pub place: Option<String>,
+    /// Which run of the gateway this instance is now.
+    pub run: Option<String>,
 }
 
 /// Joins are written where they are used.

@@ -14,6 +14,7 @@ mod m20261121_000004_audit_and_changes;
 mod m20261121_000005_leases;
 mod m20261121_000006_spend_rollup;
 mod m20261121_000007_budgets;
+mod m20261121_000008_instance_run;
 
 /// All steps, oldest first.
 pub struct Migrator;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000005_leases::Migration),
             Box::new(m20261121_000006_spend_rollup::Migration),
             Box::new(m20261121_000007_budgets::Migration),
+            Box::new(m20261121_000008_instance_run::Migration),
         ]
     }
 }

@@ -78,7 +78,7 @@ impl AdminError {
                     StoreError::NotFound => (S::NOT_FOUND, "not_found"),
                     StoreError::Conflict => (S::CONFLICT, "conflict"),
                     StoreError::Unavailable => (S::SERVICE_UNAVAILABLE, "database_unavailable"),
-                    StoreError::Corrupt { .. } | StoreError::Open(_) => {
+                    StoreError::Refused | StoreError::Corrupt { .. } | StoreError::Open(_) => {
                         (S::INTERNAL_SERVER_ERROR, "internal_error")
                     }
                 },

@@ -118,6 +118,12 @@ impl App {
         let (ledger, recovered) =
             Ledger::start(store.clone(), ledger_settings(&config), &tracker, on_live).await?;
         facts.extend(recovery_facts(&recovered));
+        facts.extend((recovered.refused > 0).then(|| {
+            format!(
+                "the database refuses {} records, which wait in `refused` beside the journal's segments",
+                recovered.refused
+            )
+        }));
         let egress = egress_policy(&config);
         let counters = counters(&config, &tracker, &background, &mut facts)?;
         let limiters = Arc::new(Limiters::counting(Ticks::system(), share.clone(), counters.clone()));
@@ -288,7 +294,7 @@ fn ledger_settings(config: &Config) -> LedgerSettings {
 }
 
 fn recovery_facts(recovered: &Recovered) -> Option<String> {
-    let Recovered { applied, closed, cut_bytes } = *recovered;
+    let Recovered { applied, closed, cut_bytes, .. } = *recovered;
     (applied + closed + cut_bytes > 0).then(|| {
         format!(
             "recovered from the journal: {applied} records applied, {closed} requests closed that were under way, \

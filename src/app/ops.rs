@@ -44,6 +44,8 @@ async fn health(State(house): State<Arc<House>>) -> impl IntoResponse {
 async fn ready(State(house): State<Arc<House>>) -> impl IntoResponse {
     let reason = if house.draining.is_cancelled() {
         Some("draining")
+    } else if house.ledger.is_usurped() {
+        Some("another process runs on a copy of this data directory")
     } else if house.ledger.is_blocked() {
         Some("usage cannot be recorded")
     } else if !house.store.is_healthy().await {
@@ -76,7 +78,7 @@ async fn scrape(State(house): State<Arc<House>>) -> impl IntoResponse {
 
 /// What the ledger counts of leases and of its journal.
 fn export(metrics: &Metrics, counts: &Counts) {
-    let Counts { leases_taken, fenced, live_instances, journal, .. } = counts;
+    let Counts { leases_taken, fenced, refused, live_instances, journal, .. } = counts;
     for (counter, count) in [
         (&metrics.leases_taken, *leases_taken),
         (&metrics.leases_fenced, *fenced),
@@ -88,6 +90,7 @@ fn export(metrics: &Metrics, counts: &Counts) {
         catch_up(counter, count);
     }
     metrics.live_instances.set(i64::from(*live_instances));
+    metrics.stuck_records.set(i64::try_from(*refused).unwrap_or(i64::MAX));
     metrics.journal_broken.set(i64::from(journal.broken));
     for (gauge, count) in [
         (&metrics.journal_segments, journal.segments),

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_file_panics(text in "(?s).{0,120}") {
+        fn p21_no_file_panics(text in "(?s).{0,120}") {
             let _ = read(&text);
         }
     }

@@ -415,7 +415,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_reader_panics(text in ".{0,40}|[ -~]{0,40}") {
+        fn p21_no_reader_panics(text in ".{0,40}|[ -~]{0,40}") {
             let value = || Value::of(&text);
             let _ = (address(value()), duration(value()), size(value(), 1), count(value(), 1, 9), flag(value()));
             let _ = (egress_allow(value()), jwt_keys(value()), database_url(value()), host_names(value()));

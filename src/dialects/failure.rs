@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_gives_a_message(body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn p21_any_body_gives_a_message(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             prop_assert!(!from_body(500, &body).message.is_empty());
         }
     }

@@ -97,6 +97,10 @@ prefixed_ids! {
     BudgetId = "bud_";
     /// A gateway process and its data directory; it outlives restarts.
     InstanceId = "ins_";
+    /// Where a data directory stands: a copy of it stands elsewhere.
+    PlaceId = "plc_";
+    /// One run of a gateway, from a start to its end.
+    RunId = "run_";
     /// A model alias of a tenant.
     AliasId = "als_";
     /// One version of one price.

@@ -21,8 +21,8 @@ pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
 pub use grant::DispatchGrant;
 pub use ids::{
-    AliasId, AuditId, BudgetId, InstanceId, ParseIdError, PriceId, ProviderKeyId, RequestId, ServiceTokenId,
-    TenantId, UserId, VirtualKeyId,
+    AliasId, AuditId, BudgetId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId, RequestId, RunId,
+    ServiceTokenId, TenantId, UserId, VirtualKeyId,
 };
 pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};

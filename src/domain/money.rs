@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rounding_is_up_and_by_less_than_one_nano(pico in 0u128..(1 << 90)) {
+        fn p10_rounding_is_up_and_by_less_than_one_nano(pico in 0u128..(1 << 90)) {
             let nano = NanoUsd::from_pico_rounded_up(pico);
             if nano < NanoUsd::MAX {
                 let back = u128::from(nano.nano().unsigned_abs()) * 1_000;
@@ -176,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cost_never_falls_when_tokens_or_price_rise(a in 0u64..u64::MAX, b in 0u64..u64::MAX, p in 0i64..i64::MAX, q in 0i64..i64::MAX) {
+        fn p10_a_cost_never_falls_when_tokens_or_price_rise(a in 0u64..u64::MAX, b in 0u64..u64::MAX, p in 0i64..i64::MAX, q in 0i64..i64::MAX) {
             let (less, more) = (a.min(b), a.max(b));
             let (cheap, dear) = (PricePerMillion(p.min(q)), PricePerMillion(p.max(q)));
             prop_assert!(cheap.pico_usd(less) <= dear.pico_usd(more));

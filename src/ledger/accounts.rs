@@ -147,6 +147,16 @@ impl Accounts {
         }
     }
 
+    /// What a process before this one has settled, and the database does not have: it counts against the caps all the same.
+    pub(super) fn owe(&self, record: &UsageRecord) {
+        let cost = i128::from(record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano());
+        for &scope in record.scopes.iter().filter(|_| cost > 0) {
+            for (window, index) in record.windows.iter() {
+                self.with_period(Counter { scope, window, index }, |period| period.unapplied += cost);
+            }
+        }
+    }
+
     /// Calls `read` with the period of `counter`, which is made when it is not known.
     pub(super) fn with_period<T>(&self, counter: Counter, read: impl FnOnce(&mut Period) -> T) -> T {
         let account = self.account(counter.scope);

@@ -4,14 +4,22 @@ use std::{future::Future, time::Duration};
 
 use crate::{
     domain::{Counter, InstanceId, NanoUsd},
-    store::{Charge, CounterState, Holder, LeaseAsk, LeaseError, Registered, Store, StoreError},
+    store::{
+        Charge, Claim, CounterState, Holder, LeaseAsk, LeaseError, RegisterError, Registered, Run, Store,
+        StoreError,
+    },
 };
 
 /// The durable side: counters, leases, usage rows. Each call is one transaction. When its outcome is not known (the
 /// connection broke during the commit, it took too long), calling it again with the same is harmless.
 pub trait Bank: Send + Sync + 'static {
     /// See [`Store::instance_register`].
-    fn register(&self, id: InstanceId) -> impl Future<Output = Result<Registered, StoreError>> + Send;
+    fn register(
+        &self,
+        id: InstanceId,
+        run: Run,
+        claim: Claim,
+    ) -> impl Future<Output = Result<Registered, RegisterError>> + Send;
     /// See [`Store::instance_beat`].
     fn beat(
         &self,
@@ -48,8 +56,8 @@ pub trait Bank: Send + Sync + 'static {
 }
 
 impl Bank for Store {
-    async fn register(&self, id: InstanceId) -> Result<Registered, StoreError> {
-        self.instance_register(id).await
+    async fn register(&self, id: InstanceId, run: Run, claim: Claim) -> Result<Registered, RegisterError> {
+        self.instance_register(id, run, claim).await
     }
 
     async fn beat(&self, holder: Holder, live_within: Duration) -> Result<u32, LeaseError> {

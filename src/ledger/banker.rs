@@ -7,6 +7,7 @@
 
 mod apply;
 mod leases;
+mod refused;
 mod slices;
 
 use std::{
@@ -22,10 +23,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{accounts::Accounts, bank::Bank, journal::Journal, reserve::Wants};
+use super::{accounts::Accounts, aside::Aside, bank::Bank, journal::Journal, reserve::Wants};
 use crate::{
-    domain::InstanceId,
-    store::{Charge, Holder, LeaseError, StoreError},
+    domain::{Counter, InstanceId},
+    store::{Charge, Holder, LeaseError, Run, StoreError},
 };
 
 /// Most charges in one transaction.
@@ -38,6 +39,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait between two tries.
 const LAST_RETRY: Duration = Duration::from_secs(2);
+
+pub(super) use self::refused::FIRST_AGAIN;
 
 /// A charge on its way into the database.
 pub(super) struct Posted {
@@ -81,8 +84,13 @@ pub(super) struct Shared {
     pub(super) failures: AtomicU64,
     pub(super) leases_taken: AtomicU64,
     pub(super) fenced: AtomicU64,
+    /// Charges that the database refuses, now.
+    pub(super) refused: AtomicU64,
+    /// Of those, the ones that were posted here.
+    pub(super) posted_refused: AtomicU64,
     pub(super) live: AtomicU32,
     pub(super) blocked: AtomicBool,
+    pub(super) usurped: AtomicBool,
     pub(super) closing: AtomicBool,
     pub(super) ended: AtomicBool,
 }
@@ -90,6 +98,7 @@ pub(super) struct Shared {
 pub(super) struct Banker<B> {
     pub(super) bank: Arc<B>,
     pub(super) id: InstanceId,
+    pub(super) run: Run,
     pub(super) holder: Holder,
     pub(super) accounts: Arc<Accounts>,
     pub(super) journal: Journal,
@@ -108,6 +117,13 @@ pub(super) struct Banker<B> {
     pub(super) seqs: Vec<Option<u64>>,
     /// Where the queue is emptied into.
     pub(super) incoming: Vec<Posted>,
+    /// Counters whose leases are still to be looked at in this round.
+    pub(super) to_tend: Vec<Counter>,
+    /// What the database refused.
+    pub(super) aside: Aside,
+    /// When that is tried again, and how much later after that.
+    pub(super) aside_at: Instant,
+    pub(super) aside_wait: Duration,
     /// How many were ever taken from the queue.
     pub(super) received: u64,
     pub(super) retry: Duration,
@@ -127,8 +143,8 @@ impl From<LeaseError> for Failure {
     fn from(error: LeaseError) -> Self {
         match error {
             LeaseError::Fenced => Self::Fenced,
-            LeaseError::Store(StoreError::Unavailable) => Self::Down,
-            LeaseError::Store(error) => Self::Refused(error),
+            LeaseError::Store(error) if error.is_an_answer() => Self::Refused(error),
+            LeaseError::Store(_) => Self::Down,
         }
     }
 }
@@ -180,6 +196,7 @@ impl<B: Bank> Banker<B> {
         let mut open = true;
         loop {
             let space = BATCH - self.batch.len();
+            let aside_at = self.aside_at;
             // Not biased: no branch may starve the others, however many ask for leases.
             tokio::select! {
                 Some(request) = self.asks.recv() => self.take_leases(request).await,
@@ -188,6 +205,7 @@ impl<B: Bank> Banker<B> {
                     beat_at = Instant::now() + self.sharing.map_or(LAST_RETRY, |sharing| sharing.beat);
                 }
                 () = sleep_until(apply_at), if !self.batch.is_empty() => apply_at = self.apply().await,
+                () = sleep_until(aside_at), if !self.aside.charges().is_empty() => self.retry_refused().await,
                 () = sleep_until(tend_at) => tend_at = Instant::now() + self.tend_leases().await,
                 count = self.charges.recv_many(&mut self.incoming, space), if space > 0 => {
                     for Posted { charge, seq } in self.incoming.drain(..) {

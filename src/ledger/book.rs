@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,14 +18,19 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     accounts::{Accounts, Standing},
+    aside::Aside,
     bank::Bank,
-    banker::{Banker, FIRST_RETRY, LeaseRequest, Posted, Progress, Shared, Sharing},
+    banker::{Banker, FIRST_AGAIN, FIRST_RETRY, LeaseRequest, Posted, Progress, Shared, Sharing},
     journal::{self, Durability, Faults, Journal, JournalError},
     place::{Place, Unrecordable},
     recovery::{Recovered, RecoveryError, recover},
     reserve::{Want, Wants},
+    station::place,
 };
-use crate::domain::{Counter, InstanceId, NanoUsd, Scope, SpendWindow, WindowIndex};
+use crate::{
+    domain::{Counter, InstanceId, NanoUsd, Scope, SpendWindow, WindowIndex},
+    store::{Claim, Run},
+};
 
 /// Lease requests that may wait; more are answered as if the database were gone.
 const MOST_ASKS: usize = 4_096;
@@ -109,20 +114,25 @@ impl Ledger {
         let LedgerSettings { journal_dir, durability, segment_bytes, capacity, sharing, faults } = settings;
         let settings = |dir| journal::Settings { dir, durability, segment_bytes, faults: faults.clone() };
         let since = Accounts::moment();
-        let (journal, replay, registered) = match instance_in(&journal_dir)? {
+        // Whoever is silent for longer than its leases are trusted holds none any more.
+        let claim = sharing.map_or(Claim::Sole, |sharing| Claim::Silent(sharing.grace));
+        let (journal, replay, registered, run) = match instance_in(&journal_dir)? {
             Some(id) => {
-                let registered = bank.register(id).await?;
-                let (journal, replay) = Journal::open(settings(journal_dir), registered.applied_seq)?;
-                (journal, replay, registered)
+                let run = Run::at(place(&journal_dir)?);
+                let registered = bank.register(id, run, claim).await?;
+                let (journal, replay) = Journal::open(settings(journal_dir.clone()), registered.applied_seq)?;
+                (journal, replay, registered, run)
             }
             None => {
-                let (journal, replay) = Journal::open(settings(journal_dir), 0)?;
-                let registered = bank.register(instance(journal.id())).await?;
-                (journal, replay, registered)
+                let (journal, replay) = Journal::open(settings(journal_dir.clone()), 0)?;
+                let run = Run::at(place(&journal_dir)?);
+                let registered = bank.register(instance(journal.id()), run, claim).await?;
+                (journal, replay, registered, run)
             }
         };
         let id = registered.holder.instance;
-        let recovered = recover(&bank, &journal, replay, &registered).await?;
+        let mut aside = Aside::open(&journal_dir)?;
+        let recovered = recover(&bank, &journal, replay, &registered, &mut aside).await?;
         let live = match sharing {
             Some(sharing) => bank.beat(registered.holder, sharing.live_within).await?,
             None => 1,
@@ -130,16 +140,21 @@ impl Ledger {
         on_live(live);
 
         let accounts = Arc::new(Accounts::default());
+        for refused in aside.charges() {
+            accounts.owe(&refused.charge.record);
+        }
         accounts.trust_leases(since, sharing.map(|sharing| sharing.grace));
         let capacity = capacity.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
         let (charges, charges_out) = mpsc::channel(capacity);
         let (asks, asks_out) = mpsc::channel(MOST_ASKS);
         let (closing, closes) = watch::channel(None);
         let (reached, progress) = watch::channel(Progress::default());
-        let shared = Arc::new(Shared { live: AtomicU32::new(live), ..Shared::default() });
+        let refused = AtomicU64::new(aside.len() as u64);
+        let shared = Arc::new(Shared { live: AtomicU32::new(live), refused, ..Shared::default() });
         let banker = Banker {
             bank: Arc::new(bank),
             id,
+            run,
             holder: registered.holder,
             accounts: Arc::clone(&accounts),
             journal: journal.clone(),
@@ -153,6 +168,10 @@ impl Ledger {
             batch: Vec::new(),
             seqs: Vec::new(),
             incoming: Vec::new(),
+            to_tend: Vec::new(),
+            aside,
+            aside_at: Instant::now(),
+            aside_wait: FIRST_AGAIN,
             received: 0,
             retry: FIRST_RETRY,
         };
@@ -173,9 +192,10 @@ impl Ledger {
     /// Takes a place for one record; to be held from before a request is sent until it has ended.
     ///
     /// # Errors
-    /// [`Unrecordable`] when every place is taken, and when the ledger is closing.
+    /// [`Unrecordable`] when every place is taken, when the ledger is closing, and when another process runs as this
+    /// instance.
     pub fn try_place(&self) -> Result<Place, Unrecordable> {
-        if self.shared.closing.load(Ordering::Relaxed) {
+        if self.shared.closing.load(Ordering::Relaxed) || self.is_usurped() {
             return Err(Unrecordable);
         }
         let permit = self.charges.clone().try_reserve_owned().map_err(|_| Unrecordable)?;
@@ -236,15 +256,28 @@ impl Ledger {
         self.accounts.standing(scope, window, index)
     }
 
-    /// Charges that are not in the database yet.
+    /// Charges that are not in the database yet, but for those that it refuses.
     pub fn pending(&self) -> u64 {
+        let refused = self.shared.posted_refused.load(Ordering::Acquire);
         let applied = self.shared.applied.load(Ordering::Acquire);
-        self.shared.posted.load(Ordering::Acquire).saturating_sub(applied)
+        self.shared.posted.load(Ordering::Acquire).saturating_sub(applied).saturating_sub(refused)
     }
 
     /// Whether the database takes no charges now: the last write failed.
     pub fn is_blocked(&self) -> bool {
         self.shared.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process runs as this instance, on a copy of its data directory. From then on nothing new is taken,
+    /// until a restart; what had begun is still recorded.
+    pub fn is_usurped(&self) -> bool {
+        self.shared.usurped.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for the banker to take leases.
+    #[cfg(test)]
+    pub(super) fn waiting_asks(&self) -> usize {
+        self.asks.max_capacity() - self.asks.capacity()
     }
 
     /// Counts for metrics.
@@ -254,12 +287,14 @@ impl Ledger {
             failures: self.shared.failures.load(Ordering::Relaxed),
             leases_taken: self.shared.leases_taken.load(Ordering::Relaxed),
             fenced: self.shared.fenced.load(Ordering::Relaxed),
+            refused: self.shared.refused.load(Ordering::Relaxed),
             live_instances: self.shared.live.load(Ordering::Relaxed),
             journal: self.journal.stats(),
         }
     }
 
-    /// Waits until everything recorded before this call is in the database; also ends when the banker has.
+    /// Waits until everything recorded before this call is in the database, or refused by it; also ends when the banker
+    /// has.
     pub async fn flushed(&self) {
         let target = self.shared.posted.load(Ordering::Acquire);
         let mut progress = self.progress.clone();
@@ -304,6 +339,8 @@ pub struct Counts {
     pub leases_taken: u64,
     /// Times that this instance found its leases given away.
     pub fenced: u64,
+    /// Charges that the database refuses for what they are, set aside.
+    pub refused: u64,
     /// Instances that share the database, this one included.
     pub live_instances: u32,
     /// The journal's own.

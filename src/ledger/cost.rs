@@ -138,14 +138,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fractions_of_classes_are_rounded_together_and_once() {
+    fn p10_fractions_of_classes_are_rounded_together_and_once() {
         let rates = Rates { cache_read: Some(micro(300)), ..Rates::new(micro(300), micro(300)) };
         let usage = TokenUsage { input: 1, cache_read: 1, output: 1, ..TokenUsage::default() };
         assert_eq!(cost(&usage, &price_of(rates), ServiceTier::Standard).total, NanoUsd::new(1));
     }
 
     #[test]
-    fn nothing_used_costs_nothing_and_free_is_free() {
+    fn p10_nothing_used_costs_nothing_and_free_is_free() {
         let free = price_of(Rates::new(PricePerMillion::FREE, PricePerMillion::FREE));
         let none = cost(&TokenUsage::default(), &free, ServiceTier::Standard);
         assert_eq!((none.total, none.lines.len()), (NanoUsd::ZERO, 0));
@@ -187,7 +187,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn rounding_takes_less_than_one_nano(usage in any_usage(1 << 40), price in any_price(), tier in any_tier()) {
+        fn p10_rounding_takes_less_than_one_nano(usage in any_usage(1 << 40), price in any_price(), tier in any_tier()) {
             let cost = cost(&usage, &price, tier);
             let exact: u128 = cost.lines.iter().map(|line| line.micro_usd_per_million.pico_usd(line.tokens)).sum();
             if cost.total < NanoUsd::MAX {
@@ -197,13 +197,13 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn more_output_never_costs_less(usage in any_usage(1 << 30), more in 0u64..(1 << 30), price in any_price(), tier in any_tier()) {
+        fn p10_more_output_never_costs_less(usage in any_usage(1 << 30), more in 0u64..(1 << 30), price in any_price(), tier in any_tier()) {
             let larger = TokenUsage { output: usage.output + more, ..usage };
             prop_assert!(cost(&usage, &price, tier).total <= cost(&larger, &price, tier).total);
         }
 
         #[test]
-        fn more_input_never_costs_less_where_no_tier_is_cheaper(usage in any_usage(1 << 18), more in 0u64..(1 << 18), mut price in any_price()) {
+        fn p10_more_input_never_costs_less_where_no_tier_is_cheaper(usage in any_usage(1 << 18), more in 0u64..(1 << 18), mut price in any_price()) {
             let mut below = price.rates;
             for tier in &mut price.tiers {
                 tier.rates = tier.rates.dearer(&below);
@@ -212,6 +212,25 @@ pub(super) mod tests {
             let larger = TokenUsage { input: usage.input + more, ..usage };
             let total = |usage| cost(usage, &price, ServiceTier::Standard).total;
             prop_assert!(total(&usage) <= total(&larger));
+        }
+
+        #[test]
+        fn p10_more_of_any_class_never_costs_less(usage in any_usage(1 << 40), more in any_usage(1 << 40), rates in any_rates()) {
+            let price = price_of(rates);
+            let total = |usage| cost(usage, &price, ServiceTier::Standard).total;
+            prop_assert!(total(&usage) <= total(&usage.plus(&more)));
+        }
+
+        #[test]
+        fn p10_a_dearer_price_never_costs_less(usage in any_usage(1 << 40), rates in any_rates(), other in any_rates()) {
+            let total = |rates| cost(&usage, &price_of(rates), ServiceTier::Standard).total;
+            let dearer = rates.dearer(&other);
+            prop_assert!(total(rates) <= total(dearer) && total(other) <= total(dearer));
+        }
+
+        #[test]
+        fn p10_nothing_used_costs_nothing_at_any_price(price in any_price(), tier in any_tier()) {
+            prop_assert_eq!(cost(&TokenUsage::default(), &price, tier).total, NanoUsd::ZERO);
         }
     }
 }

@@ -125,3 +125,94 @@ pub(super) fn recover(open: &[u8], progress: Option<&[u8]>, sent: bool) -> Resul
     record.time_to_first_token_ms = stake.first_token_ms.or(record.time_to_first_token_ms);
     Ok(charge)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{
+        ModelName, ModelRef, ProviderKeyId, RequestId, TenantId, Timestamp, VirtualKeyId, Windows, Zone,
+    };
+
+    /// A request whose earlier attempts have cost `cost`.
+    fn so_far(cost: Option<i64>) -> Charge {
+        let at = Timestamp::from_millis(1);
+        let record = UsageRecord {
+            request_id: RequestId::generate(),
+            started_at: at,
+            windows: Windows::of(at, Zone::UTC),
+            scopes: vec![],
+            tenant_id: TenantId::generate(),
+            virtual_key_id: VirtualKeyId::generate(),
+            provider_key_id: ProviderKeyId::generate(),
+            requested_model: ModelName::parse("x").expect("a name"),
+            served_model: ModelRef::parse("a/x").expect("a model"),
+            status: 200,
+            outcome: Outcome::Ok,
+            attempts: vec![],
+            stream: true,
+            usage: TokenUsage::default(),
+            cost: cost.map(NanoUsd::new),
+            cost_lines: vec![],
+            clamped: NanoUsd::ZERO,
+            price_version: None,
+            usage_source: UsageSource::None,
+            latency_ms: 1,
+            time_to_first_token_ms: None,
+            tags: Default::default(),
+        };
+        Charge { record, hard: vec![] }
+    }
+
+    fn stake(tokens: u64, cost: i64) -> Stake {
+        let usage = TokenUsage { output: tokens, ..TokenUsage::default() };
+        Stake { usage, cost_nano_usd: Some(cost), ..Stake::default() }
+    }
+
+    proptest! {
+        /// The stake and every progress are at most what is reserved (see the gateway's settlement), so what is recovered
+        /// lies between what progress has proved and what is reserved, on top of what earlier attempts have cost.
+        #[test]
+        fn p17_what_is_recovered_is_what_progress_proved_and_at_most_what_was_reserved(
+            before in 0i64..1 << 60, reserved in 0i64..1 << 60, parts in any::<[u16; 2]>(),
+            sent: bool, has_progress: bool,
+        ) {
+            let part = |of: u16| i64::try_from(i128::from(reserved) * i128::from(of) / 65_535).expect("a part");
+            let (at_first, proved) = (part(parts[0].min(parts[1])), part(parts[0].max(parts[1])));
+            let open = encode_open(so_far(Some(before)), stake(1, at_first));
+            let progress = has_progress.then(|| encode_stake(&stake(2, proved)));
+            let found = recover(&open, progress.as_deref(), sent).expect("readable").record;
+            let cost = found.cost.expect("priced").nano() - before;
+            prop_assert_eq!(found.outcome, Outcome::Recovered);
+            prop_assert!(0 <= cost && cost <= reserved);
+            match (sent, has_progress) {
+                (false, _) => prop_assert_eq!((cost, found.usage.output), (0, 0)),
+                (true, false) => prop_assert_eq!((cost, found.usage.output), (at_first, 1)),
+                (true, true) => prop_assert_eq!((cost, found.usage.output), (proved, 2)),
+            }
+        }
+
+        /// P-08: whatever stood in the journal, what never went out adds nothing, not even a cost where there was none.
+        #[test]
+        fn p08_p17_what_was_never_sent_is_recovered_at_nothing(
+            before in proptest::option::of(0i64..1 << 60), at_stake in 0i64..1 << 60, progress: bool,
+        ) {
+            let open = encode_open(so_far(before), stake(7, at_stake));
+            let progress = progress.then(|| encode_stake(&stake(9, at_stake)));
+            let found = recover(&open, progress.as_deref(), false).expect("readable").record;
+            prop_assert_eq!(found.cost, before.map(NanoUsd::new));
+            prop_assert_eq!((found.usage, found.outcome), (TokenUsage::default(), Outcome::Recovered));
+        }
+
+        #[test]
+        fn p21_no_bytes_make_a_reader_of_records_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), known: bool) {
+            let mut bytes = bytes;
+            if known && let Some(first) = bytes.first_mut() {
+                *first = FORMAT;
+            }
+            let _ = decode_charge(&bytes);
+            let _ = recover(&bytes, Some(&bytes), true);
+        }
+    }
+}

@@ -271,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_usage_within_the_bounds_costs_more_than_was_reserved(
+        fn p04_no_usage_within_the_bounds_costs_more_than_was_reserved(
             case in any_case(), limit in 0u64..100_000, wild in any_usage(400_000), price in any_price(),
         ) {
             let usage = within(&case, limit, &wild);

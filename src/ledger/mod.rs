@@ -13,6 +13,7 @@
 //! still be closed.
 
 mod accounts;
+mod aside;
 mod bank;
 mod banker;
 mod book;
@@ -23,6 +24,7 @@ pub mod journal;
 mod place;
 mod recovery;
 mod reserve;
+mod station;
 #[cfg(test)]
 mod tests;
 

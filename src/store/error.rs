@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use sea_orm::{DbErr, SqlErr};
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sqlx::postgres::PgDatabaseError;
 
 use crate::domain::SqliteUrlError;
 
@@ -16,6 +17,9 @@ pub enum StoreError {
     /// Another row has that name already.
     #[error("it exists already")]
     Conflict,
+    /// The database refuses what was to be written, for what it is: trying again does not help.
+    #[error("the database refuses what was to be written")]
+    Refused,
     /// The database is locked, gone, full, or did not answer in time.
     #[error("the database does not answer; look at its process, disk and locks")]
     Unavailable,
@@ -78,6 +82,13 @@ pub enum OpenError {
     },
 }
 
+impl StoreError {
+    /// Whether the database answered, so that trying the same again does not help.
+    pub fn is_an_answer(&self) -> bool {
+        !matches!(self, Self::Unavailable)
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match error.sql_err() {
@@ -86,6 +97,7 @@ impl From<DbErr> for StoreError {
             }
             _ => match error {
                 DbErr::RecordNotFound(_) | DbErr::RecordNotUpdated => Self::NotFound,
+                other if is_refusal(&other) => Self::Refused,
                 other => {
                     // The variant's name only: the text of a driver error may carry values.
                     tracing::warn!(kind = variant_name(&other), "store.failed");
@@ -94,6 +106,23 @@ impl From<DbErr> for StoreError {
             },
         }
     }
+}
+
+/// Whether the database answered that it does not take this data: a constraint, a range, a text that is none. An error
+/// of its own, a schema that is not what it should be, or no answer at all are something else.
+fn is_refusal(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let Some(error) = error.as_database_error() else { return false };
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+        // Data exceptions, and violations of integrity.
+        return code.starts_with("22") || code.starts_with("23");
+    }
+    // The low byte is the class: too big, constraint, mismatch, range.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20 | 25))
 }
 
 fn variant_name(error: &DbErr) -> &'static str {

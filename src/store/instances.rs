@@ -4,6 +4,9 @@
 //! for its own epoch, which does three things: it beats the heart, it fails when the epoch is over, and it makes the
 //! operations of one instance, and their end by an operator, wait for one another. So a lease is only ever changed
 //! under the lock of its instance's row. All times are the database's.
+//!
+//! A row says which run of a gateway it is, and where that one's data directory stands. So a second process on a copy of
+//! the directory is refused while the first is heard of; and whoever finds another run in its row does not take it back.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +17,7 @@ use super::{
     counters::{self, Posting, millis, now},
     leases, rows,
 };
-use crate::domain::{Counter, InstanceId, NanoUsd, Scope, Timestamp};
+use crate::domain::{Counter, InstanceId, NanoUsd, PlaceId, RunId, Scope, Timestamp};
 
 /// Most instances that are listed.
 const MAX_LISTED: u32 = 1_000;
@@ -39,6 +42,52 @@ pub struct Registered {
     pub applied_seq: u64,
     /// The leases it still has, by counter.
     pub leases: Vec<(Counter, NanoUsd)>,
+}
+
+/// A run of a gateway, and where its data directory stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where.
+    pub place: PlaceId,
+    /// Which.
+    pub id: RunId,
+}
+
+impl Run {
+    /// A new run of what stands at `place`.
+    pub fn at(place: PlaceId) -> Self {
+        Self { place, id: RunId::generate() }
+    }
+}
+
+/// When a run may become an instance that another run is, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Always: a lock keeps everybody else from the database.
+    Sole,
+    /// When the other one ran at the same place, which one process has at a time; when it has stopped; and when it was not
+    /// heard of for so long.
+    Silent(Duration),
+    /// Never: only when this run is the instance, and an operator has ended its epoch.
+    Own,
+}
+
+/// Why a run did not become an instance.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// Another run is it. Nothing was written.
+    #[error(
+        "another process runs on a copy of this data directory and was heard of {} ms ago; give every gateway a data \
+         directory of its own that begins empty, or stop the other one first",
+        silent_for.as_millis()
+    )]
+    Taken {
+        /// How long it has not been heard of.
+        silent_for: Duration,
+    },
+    /// The database failed. Whether it was done is unknown, and it may be repeated.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why an operation on leases did nothing.
@@ -123,27 +172,48 @@ pub(super) async fn fence(tx: &Tx, holder: Holder, mark: Mark) -> Result<(), Lea
 }
 
 impl Store {
-    /// Begins a new epoch of this instance, whose row is made when it is missing. Whoever still shows an earlier epoch
-    /// is fenced from now on. The leases of earlier epochs stay until they are spent or given back.
-    pub async fn instance_register(&self, id: InstanceId) -> Result<Registered, StoreError> {
+    /// Begins a new epoch of this instance, whose row is made when it is missing, and makes it `run`'s, if the `claim`
+    /// allows that. Whoever still shows an earlier epoch is fenced from now on. The leases of earlier epochs stay until
+    /// they are spent or given back.
+    pub async fn instance_register(
+        &self,
+        id: InstanceId,
+        run: Run,
+        claim: Claim,
+    ) -> Result<Registered, RegisterError> {
         self.write(async |tx: &Tx| {
             let backend = tx.get_database_backend();
+            let now = now(backend);
+            // One statement that looks and writes: of two that come at once the second sees the first.
+            let allowed = match claim {
+                Claim::Sole => "1 = 1".to_owned(),
+                Claim::Silent(silent) => format!(
+                    r#""instance"."place" IS NULL OR "instance"."place" = $2 OR "instance"."stopped_at" IS NOT NULL
+                    OR "instance"."heartbeat_at" <= {now} - {silent}"#,
+                    silent = millis(silent),
+                ),
+                Claim::Own => r#""instance"."run" = $3"#.to_owned(),
+            };
             let sql = format!(
-                r#"INSERT INTO "instance" ("id", "epoch", "started_at", "heartbeat_at", "applied_seq")
-                VALUES ($1, 1, {now}, {now}, 0)
+                r#"INSERT INTO "instance"
+                    ("id", "epoch", "started_at", "heartbeat_at", "applied_seq", "place", "run")
+                VALUES ($1, 1, {now}, {now}, 0, $2, $3)
                 ON CONFLICT ("id") DO UPDATE SET "epoch" = "instance"."epoch" + 1,
                     "started_at" = "excluded"."started_at", "heartbeat_at" = "excluded"."heartbeat_at",
-                    "stopped_at" = NULL
+                    "stopped_at" = NULL, "place" = "excluded"."place", "run" = "excluded"."run"
+                WHERE {allowed}
                 RETURNING "epoch", "applied_seq""#,
-                now = now(backend),
             );
-            let row = tx
-                .query_one_raw(Statement::from_sql_and_values(backend, sql, [id.to_string().into()]))
-                .await?
-                .ok_or(StoreError::NotFound)?;
-            let applied: i64 = row.try_get_by_index(1)?;
+            let values: [Value; 3] =
+                [id.to_string().into(), run.place.to_string().into(), run.id.to_string().into()];
+            let row = tx.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await;
+            let Some(row) = row.map_err(StoreError::from)? else {
+                return Err(RegisterError::Taken { silent_for: silent_for(tx, id).await? });
+            };
+            let read = |place| row.try_get_by_index::<i64>(place).map_err(StoreError::from);
+            let applied = read(1)?;
             Ok(Registered {
-                holder: Holder { instance: id, epoch: row.try_get_by_index(0)? },
+                holder: Holder { instance: id, epoch: read(0)? },
                 applied_seq: applied.max(0).unsigned_abs(),
                 leases: leases::leases_of(tx, id).await?,
             })
@@ -239,12 +309,19 @@ pub async fn instance_release(tx: &Tx, id: InstanceId, silent: Duration) -> Resu
         let given = give_back_all(tx, id).await?;
         return Ok(Released::Done { counters: given.len(), nano: given.into_values().sum() });
     }
-    let sql = format!(r#"SELECT {now} - "heartbeat_at" FROM "instance" WHERE "id" = $1"#);
-    let row = tx.query_one_raw(Statement::from_sql_and_values(backend, sql, [id.to_string().into()])).await?;
-    Ok(match row {
-        Some(row) => Released::StillAlive { silent_for: silence(&row, 0)? },
-        None => Released::Unknown,
+    Ok(match silent_for(tx, id).await {
+        Ok(silent_for) => Released::StillAlive { silent_for },
+        Err(StoreError::NotFound) => Released::Unknown,
+        Err(error) => return Err(error),
     })
+}
+
+/// How long an instance has not been heard of.
+async fn silent_for(tx: &Tx, id: InstanceId) -> Result<Duration, StoreError> {
+    let backend = tx.get_database_backend();
+    let sql = format!(r#"SELECT {} - "heartbeat_at" FROM "instance" WHERE "id" = $1"#, now(backend));
+    let row = tx.query_one_raw(Statement::from_sql_and_values(backend, sql, [id.to_string().into()])).await?;
+    silence(&row.ok_or(StoreError::NotFound)?, 0)
 }
 
 /// Gives all leases of an instance, whose row must be locked, back to their counters.

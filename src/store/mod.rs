@@ -52,7 +52,9 @@ pub use counters::CounterState;
 pub use error::{OpenError, StoreError};
 pub use house_secrets::SealedText;
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
-pub use instances::{Holder, InstanceRow, LeaseError, Registered, Released, instance_release};
+pub use instances::{
+    Claim, Holder, InstanceRow, LeaseError, RegisterError, Registered, Released, Run, instance_release,
+};
 pub use leases::LeaseAsk;
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};

@@ -13,7 +13,7 @@ use sea_orm::{
     SqlxSqliteConnector, TransactionTrait,
 };
 use sqlx::{
-    ConnectOptions, Executor,
+    ConnectOptions, Connection, Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -75,7 +75,7 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
             false => SqliteSynchronous::Normal,
         })
         .disable_statement_logging();
-    let pool = || SqlitePoolOptions::new().min_connections(1).acquire_timeout(options.busy_timeout);
+    let pool = || outside_transactions().min_connections(1).acquire_timeout(options.busy_timeout);
     let refused = |error| sqlite_refusal(&file, &error);
     // The writer first: it makes the log that the readers read from. sqlx sets the busy timeout before any pragma.
     let writing =
@@ -84,7 +84,7 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     let readers = options.sqlite_readers.max(1);
     let reading = base.pragma("query_only", "ON");
     let reader = pool().max_connections(readers).connect_with(reading.clone()).await.map_err(refused)?;
-    let reports = SqlitePoolOptions::new()
+    let reports = outside_transactions()
         .max_connections(REPORTS)
         .acquire_timeout(REPORT_WAIT)
         .idle_timeout(REPORT_IDLE)
@@ -106,6 +106,22 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
         reports: SqlxSqliteConnector::from_sqlx_sqlite_pool(reports),
         file: Some(file),
+    })
+}
+
+/// A pool that hands out no connection which sqlx takes to be inside a transaction.
+///
+/// When the disk is full SQLite rolls back by itself. sqlx does not notice: its own rollback fails, it goes on counting
+/// that transaction, and makes each later one a savepoint in it. One more failure, and the outer one stays open: every
+/// commit after that succeeds, holds the write lock, and is never written.
+fn outside_transactions() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().before_acquire(|connection, _| {
+        // What is rolled back when it is dropped has been by now: the pool asks the connection for an answer first.
+        let inside = connection.is_in_transaction();
+        if inside {
+            tracing::warn!("store.connection_replaced");
+        }
+        Box::pin(async move { Ok(!inside) })
     })
 }
 

@@ -7,10 +7,10 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::{Store, sqlite_url};
+use super::{Run, Store, sqlite_url};
 use crate::domain::{
-    ModelName, ModelRef, NanoUsd, Outcome, ProviderKeyId, RequestId, TenantId, Timestamp, TokenUsage,
-    UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
+    ModelName, ModelRef, NanoUsd, Outcome, PlaceId, ProviderKeyId, RequestId, TenantId, Timestamp,
+    TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
 };
 
 /// Where the storage suite runs instead of on SQLite: `postgres://user@host:port`, a server to make databases on.
@@ -71,6 +71,11 @@ async fn create(server: &str, how: &str) -> String {
     house.execute_unprepared(&format!("CREATE DATABASE {name}{how}")).await.expect("a database");
     house.close().await.expect("closed");
     name
+}
+
+/// A run that was never seen before, from a place of its own.
+pub(crate) fn a_run() -> Run {
+    Run::at(PlaceId::generate())
 }
 
 /// A new store on SQLite, for what is about SQLite.

@@ -117,7 +117,10 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Counter, SpendWindow, TenantId, Timestamp, Zone},
-        store::{LeaseAsk, testing},
+        store::{
+            Claim, LeaseAsk,
+            testing::{self, a_run},
+        },
     };
 
     fn counter(scope: impl Into<Scope>, window: SpendWindow) -> Counter {
@@ -136,7 +139,8 @@ mod tests {
             (counter(tenant, SpendWindow::Total), 11),
         ];
         for instance in [dead, living] {
-            let holder = db.instance_register(instance).await.expect("registered").holder;
+            let holder =
+                db.instance_register(instance, a_run(), Claim::Sole).await.expect("registered").holder;
             for (counter, amount) in asks {
                 let wish = move |_: &_| (NanoUsd::new(amount), NanoUsd::new(amount));
                 let ask = LeaseAsk { counter, cap: NanoUsd::new(1_000), wish: &wish };

@@ -132,6 +132,8 @@ pub struct Metrics {
     pub journal_open: Gauge,
     /// Closed requests in the journal that the database does not have yet.
     pub journal_unapplied: Gauge,
+    /// Usage records that the database refuses for what they are, set aside.
+    pub stuck_records: Gauge,
     /// 1 when the journal's disk has failed and nothing new is taken.
     pub journal_broken: Gauge,
     /// Requests whose cost is unknown, because their model has no price.
@@ -310,6 +312,12 @@ impl Metrics {
                 "Closed requests in the journal that the database does not have yet",
                 Gauge::default(),
             ),
+            stuck_records: register(
+                all,
+                "ledger_stuck_records",
+                "Usage records that the database refuses for what they are, set aside and tried again now and then",
+                Gauge::default(),
+            ),
             journal_broken: register(
                 all,
                 "journal_broken",
@@ -467,7 +475,7 @@ fn duration_histogram() -> Histogram {
 mod tests {
     use super::*;
 
-    const FAMILIES: [&str; 32] = [
+    const FAMILIES: [&str; 33] = [
         "keystile_requests_total",
         "keystile_request_duration_seconds_bucket",
         "keystile_time_to_first_token_seconds_bucket",
@@ -499,6 +507,7 @@ mod tests {
         "keystile_journal_segments",
         "keystile_journal_open",
         "keystile_journal_unapplied",
+        "keystile_ledger_stuck_records",
         "keystile_journal_broken",
     ];
 

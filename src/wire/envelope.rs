@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_bounded_without_recursion() {
+    fn p21_nesting_is_bounded_without_recursion() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         assert!(parse(&nested(64)).is_ok());
         assert_eq!(parse(&nested(65)).err(), Some(EnvelopeError::TooDeep { max: 64 }));
@@ -535,7 +535,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn p21_any_bytes_are_answered_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Envelope::parse(Bytes::from(body), 8);
         }
 

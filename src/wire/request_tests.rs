@@ -299,7 +299,7 @@ fn embeddings_are_never_streamed() {
 
 proptest! {
     #[test]
-    fn any_value_of_any_member_is_answered(
+    fn p21_any_value_of_any_member_is_answered(
         name in proptest::sample::select(&["messages", "tools", "prompt", "input", "models", "modalities", "stream_options", "n"][..]),
         value in "[\\[\\]{}\",:a0-9.-]{0,24}",
     ) {

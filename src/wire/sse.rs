@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_bounded_however_it_is_cut() {
+    fn p21_an_event_is_bounded_however_it_is_cut() {
         let body = [b"data: ".as_slice(), &[b'x'; 20], b"\n\n"].concat();
         for cut in 1..=body.len() {
             for (max, fits) in [(body.len(), true), (body.len() - 1, false)] {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_event_in_single_bytes_is_read_in_linear_time() {
+    fn p21_a_long_event_in_single_bytes_is_read_in_linear_time() {
         let mut framer = Framer::new(1 << 20);
         for _ in 0..1 << 18 {
             framer.push(Bytes::from_static(b"x"));
@@ -455,7 +455,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn any_cut_gives_the_bytes_back_and_the_judges_events(
+        fn p20_any_cut_gives_the_bytes_back_and_the_judges_events(
             body in body(),
             sizes in proptest::collection::vec(1_usize..9, 1..8),
         ) {
@@ -474,7 +474,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_come_out_as_they_went_in(
+        fn p21_arbitrary_bytes_come_out_as_they_went_in(
             body in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b'\r')], 0..200),
             sizes in proptest::collection::vec(1_usize..9, 1..8),
         ) {

@@ -454,7 +454,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_without_a_panic(raw in "\\PC{0,60}") {
+        fn p21_any_text_is_read_without_a_panic(raw in "\\PC{0,60}") {
             let _ = Figures::from_openai_usage(&raw);
         }
     }

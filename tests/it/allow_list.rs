@@ -193,7 +193,7 @@ async fn variants_of_an_allowed_name_are_other_models() {
 
 /// AT-027
 #[tokio::test]
-async fn a_fallback_is_authorised_like_any_candidate() {
+async fn p15_a_fallback_is_authorised_like_any_candidate() {
     let (primary, secondary) =
         (Upstream::always(error(500, "down")).await, Upstream::always(chat_ok("hi", &usage(1, 1))).await);
     let gateway = Setup::new().await.allow(&primary).allow(&secondary).start().await;

@@ -222,7 +222,7 @@ impl House {
 }
 
 #[tokio::test]
-async fn recorded_traffic_passes_byte_for_byte_and_is_metered_as_it_says() {
+async fn p20_recorded_traffic_passes_byte_for_byte_and_is_metered_as_it_says() {
     let Ok(index) = std::fs::read(root().join("index.json")) else {
         println!("skipped: corpus absent at {}", root().display());
         return;

@@ -1,64 +1,19 @@
 //! When the database is gone or busy: who is known goes on, who is not is told so, and no usage is lost.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend};
+use reqwest::Method;
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 
-use crate::support::{Gateway, Setup, Upstream, chat_ok, database::on_the_server, eventually, usage};
-
-/// Somebody else's connection to the same database.
-async fn intruder(gateway: &Gateway) -> DatabaseConnection {
-    // One connection, so that what it begins it also ends.
-    let mut options = sea_orm::ConnectOptions::new(gateway.database_url());
-    options.max_connections(1).min_connections(1);
-    Database::connect(options).await.expect("a connection")
-}
-
-/// Keeps everybody else from writing until `ROLLBACK`; reading goes on.
-async fn hold_writes(other: &DatabaseConnection) {
-    let sql = match other.get_database_backend() {
-        DbBackend::Postgres => {
-            "BEGIN; DO $$ DECLARE name text; BEGIN \
-             FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP \
-             EXECUTE format('LOCK TABLE %I IN EXCLUSIVE MODE', name); END LOOP; END $$"
-        }
-        _ => "BEGIN IMMEDIATE",
-    };
-    other.execute_unprepared(sql).await.expect("the lock");
-}
-
-/// The database of a gateway, out of its reach.
-enum Away {
-    File { here: PathBuf, aside: PathBuf },
-    Postgres { server: String, name: String },
-}
-
-impl Away {
-    async fn take(gateway: &Gateway) -> Self {
-        if let Some(here) = gateway.config.database_file() {
-            let aside = here.with_extension("aside");
-            std::fs::rename(&here, &aside).expect("moved");
-            return Self::File { here, aside };
-        }
-        let url = gateway.database_url();
-        let (server, name) = url.rsplit_once('/').expect("a name");
-        let (server, name) = (server.to_owned(), name.to_owned());
-        on_the_server(&server, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
-        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
-        on_the_server(&server, &end).await;
-        Self::Postgres { server, name }
-    }
-
-    async fn bring_back(self) {
-        match self {
-            Self::File { here, aside } => std::fs::rename(aside, here).expect("moved back"),
-            Self::Postgres { server, name } => {
-                on_the_server(&server, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
-            }
-        }
-    }
-}
+use crate::{
+    several::{live, priced, stop_all},
+    support::{
+        Answer, Gate, Gateway, Setup, Upstream, chat_events, chat_ok,
+        database::{Away, hold_writes, intruder},
+        done, eventually, usage, usage_chunk,
+    },
+};
 
 #[tokio::test]
 async fn while_another_holds_the_write_lock_known_keys_are_served_and_nothing_is_lost() {
@@ -66,7 +21,7 @@ async fn while_another_holds_the_write_lock_known_keys_are_served_and_nothing_is
     let (gateway, key) = Gateway::simple(&upstream).await;
     gateway.chat(&key, json!({})).await.expect(200);
     gateway.usage_of(1).await;
-    let other = intruder(&gateway).await;
+    let other = intruder(&gateway.database_url()).await;
     hold_writes(&other).await;
     for _ in 0..20 {
         let reply = gateway.chat(&key, json!({})).await.expect(200);
@@ -85,7 +40,7 @@ async fn when_the_queue_is_full_requests_are_refused_rather_than_forgotten() {
     let (gateway, key) = Gateway::simple_with(&upstream, |config| config.ledger.record_queue = 8).await;
     gateway.chat(&key, json!({})).await.expect(200);
     gateway.usage_of(1).await;
-    let other = intruder(&gateway).await;
+    let other = intruder(&gateway.database_url()).await;
     hold_writes(&other).await;
     let mut served = 1;
     let refused = eventually("the queue to be full", || async {
@@ -118,7 +73,7 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
     gateway.changes_followed().await;
     gateway.chat(&known, json!({})).await.expect(200);
     gateway.usage_of(1).await;
-    let other = intruder(&gateway).await;
+    let other = intruder(&gateway.database_url()).await;
     // As far as the gateway can tell, its database has become unusable.
     for table in ["virtual_key_secret", "usage_record"] {
         other
@@ -141,7 +96,7 @@ async fn a_key_that_is_not_known_yet_gets_503_and_never_401() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_gone_shows_in_health_and_its_return_loses_nothing() {
+async fn p24_a_database_that_is_gone_shows_in_health_and_its_return_loses_nothing() {
     let upstream = Upstream::always(chat_ok("hi", &usage(10, 5))).await;
     let gateway = Setup::new().await.allow(&upstream).start().await;
     gateway.provider_key("openai", &upstream).await;
@@ -156,4 +111,118 @@ async fn a_database_that_is_gone_shows_in_health_and_its_return_loses_nothing() 
     gateway.read("/health", &key).await.expect(200);
     assert_eq!(gateway.usage_of(2).await.len(), 2);
     assert_eq!(gateway.stop(Duration::from_secs(5)).await.lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p24_a_capped_key_goes_on_within_its_lease_while_nothing_can_be_written_and_no_other_does() {
+    let upstream = Upstream::always(chat_ok("hi", &usage(1, 15))).await;
+    let (gateway, _) = Gateway::simple(&upstream).await;
+    priced(std::slice::from_ref(&gateway)).await;
+    let leased = gateway.virtual_key(json!({ "spend_cap_micro_usd": 15 * 20 })).await;
+    let new = gateway.virtual_key(json!({ "spend_cap_micro_usd": 15 * 20 })).await;
+    let asked = || json!({ "max_tokens": 15 });
+    gateway.chat(&leased, asked()).await.expect(200);
+    // Known, so that only its money is in question.
+    gateway.read("/v1/key", &new).await.expect(200);
+    gateway.usage_of(1).await;
+    let other = intruder(&gateway.database_url()).await;
+    hold_writes(&other).await;
+    for _ in 0..19 {
+        gateway.chat(&leased, asked()).await.expect(200);
+    }
+    gateway.chat(&leased, asked()).await.refused(402, "spend_cap_reached");
+    let began = upstream.count();
+    gateway.chat(&new, asked()).await.refused(503, "ledger_unavailable");
+    assert_eq!(upstream.count(), began, "what no lease covers is not sent");
+    other.execute_unprepared("ROLLBACK").await.expect("released");
+    assert_eq!(gateway.usage_of(20).await.len(), 20);
+    gateway.chat(&new, asked()).await.expect(200);
+    let shown = gateway.get(&format!("/api/virtual-keys/{}", leased.id)).await;
+    assert_eq!((&shown["spent_micro_usd"], &shown["reserved_micro_usd"]), (&json!(15 * 20), &json!(0)));
+    assert_eq!(gateway.stop(Duration::from_secs(5)).await.lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p03_p07_p24_instances_without_their_database_go_on_for_the_grace_of_their_leases_and_lose_nothing_fm_o07()
+ {
+    let first = Setup::new().await;
+    if first.config.database_url.is_none() {
+        println!("skipped: several gateways need TEST_POSTGRES_URL");
+        return;
+    }
+    let gate = Gate::new();
+    let upstream = Upstream::always(chat_ok("hi", &usage(1, 15))).await;
+    let first = first.allow(&upstream).with(|config| config.ledger.lease_grace = Duration::from_secs(8));
+    let mut gateways = vec![first.start().await];
+    gateways.push(gateways[0].beside().start().await);
+    gateways[0].provider_key("openai", &upstream).await;
+    live(&gateways).await;
+    priced(&gateways).await;
+    let capped = gateways[0].virtual_key(json!({ "spend_cap_micro_usd": 15 * 10_000 })).await;
+    let free = gateways[0].virtual_key(json!({})).await;
+    let asked = || json!({ "max_tokens": 15 });
+    let events = chat_events(&["one"]);
+    let held = Answer::stream().send(&events[0]).send(&events[1]).wait(&gate).send(&events[2]);
+    let held = held.send(usage_chunk(&usage(1, 15))).send(done()).end();
+    for gateway in &gateways {
+        gateway.chat(&capped, asked()).await.expect(200);
+        gateway.chat(&free, json!({})).await.expect(200);
+    }
+    upstream.answer(held);
+    let mut streams = Vec::new();
+    for gateway in &gateways {
+        let mut stream = gateway.stream(&capped, asked()).await;
+        assert_eq!(stream.frame().await.as_ref(), Some(&events[0]));
+        streams.push(stream);
+    }
+    upstream.answer(chat_ok("hi", &usage(1, 15)));
+
+    let away = Away::take(&gateways[0]).await;
+    for gateway in &gateways {
+        gateway.chat(&capped, asked()).await.expect(200);
+    }
+    for gateway in &gateways {
+        eventually("the grace of the leases to end", || async {
+            let reply = gateway.chat(&capped, asked()).await;
+            (reply.status != 200).then(|| reply.refused(503, "ledger_unavailable"))
+        })
+        .await;
+    }
+    let sent = upstream.count();
+    for gateway in &gateways {
+        let refused = gateway.chat(&capped, asked()).await.refused(503, "ledger_unavailable");
+        assert!(refused.header("retry-after").is_some());
+        assert_eq!(gateway.admin(Method::GET, "/ready", None).await.status, 503);
+    }
+    assert_eq!(upstream.count(), sent, "what is refused is not sent");
+    // Whoever has no cap, and whoever has begun, is served for as long as there are places.
+    for gateway in &gateways {
+        gateway.chat(&free, json!({})).await.expect(200);
+    }
+    gate.open();
+    for stream in streams {
+        assert!(stream.text().await.ends_with(&done()), "a stream that had begun has its end");
+    }
+    away.bring_back().await;
+    for gateway in &gateways {
+        eventually("capped keys to be served again", || async {
+            (gateway.chat(&capped, asked()).await.status == 200).then_some(())
+        })
+        .await;
+        eventually("to be ready", || async {
+            (gateway.admin(Method::GET, "/ready", None).await.status == 200).then_some(())
+        })
+        .await;
+        gateway.app.house.ledger.flushed().await;
+        assert_eq!(gateway.app.house.ledger.pending(), 0);
+    }
+    let rows = gateways[1].usage_of(upstream.count()).await;
+    assert!(rows.iter().all(|row| row["outcome"] == "ok" && row["clamped_micro_usd"] == 0), "{rows:#?}");
+    let of_capped = rows.iter().filter(|row| row["virtual_key_id"] == capped.id.as_str()).count();
+    eventually("the spend to be shown", || async {
+        let shown = gateways[0].get(&format!("/api/virtual-keys/{}", capped.id)).await;
+        (shown["spent_micro_usd"] == 15 * of_capped && shown["reserved_micro_usd"] == 0).then_some(())
+    })
+    .await;
+    stop_all(gateways).await;
 }

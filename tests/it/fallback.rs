@@ -165,7 +165,7 @@ async fn a_provider_that_cannot_be_reached_falls_back() {
 }
 
 #[tokio::test]
-async fn nobody_else_is_tried_once_something_meaningful_was_seen() {
+async fn p15_nobody_else_is_tried_once_something_meaningful_was_seen() {
     let openings = [
         json!({ "content": "one" }),
         json!({ "reasoning_content": "hm" }),
@@ -397,7 +397,7 @@ async fn a_name_that_stands_for_nothing_leads_to_the_fallbacks() {
 }
 
 #[tokio::test]
-async fn attempts_are_bounded() {
+async fn p15_attempts_are_bounded() {
     let upstream = Upstream::always(error(500, "down")).await;
     let gateway =
         Setup::new().await.allow(&upstream).with(|config| config.upstream.max_attempts = 3).start().await;

@@ -165,7 +165,7 @@ async fn a_client_that_closes_its_sending_side_is_gone() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_leaves_at_once_leaves_one_row_each_and_nothing_reserved() {
+async fn p06_p07_a_crowd_that_leaves_at_once_leaves_one_row_each_and_nothing_reserved() {
     const CROWD: usize = 200;
     let gate = Gate::new();
     let mut events = chat_events(&["x"]);

@@ -9,8 +9,8 @@ use std::{
 use keystile::{
     app::{App, StartOptions},
     config::{Config, SecretText},
-    domain::{Counter, InstanceId, NanoUsd, Scope, SpendWindow, Timestamp, Zone},
-    store::{LeaseAsk, Store},
+    domain::{Counter, InstanceId, NanoUsd, PlaceId, Scope, SpendWindow, Timestamp, Zone},
+    store::{Claim, LeaseAsk, Run, Store},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +23,11 @@ const PASSWORD: &str = "correct-horse-battery-71";
 
 /// A gateway that took leases, in micro-USD, and was never heard of again.
 async fn dies_with(store: &Store, leases: &[(Scope, i64)]) -> String {
-    let holder = store.instance_register(InstanceId::generate()).await.expect("registered").holder;
+    let holder = store
+        .instance_register(InstanceId::generate(), Run::at(PlaceId::generate()), Claim::Sole)
+        .await
+        .expect("registered")
+        .holder;
     let window = SpendWindow::Total;
     let index = window.index(Timestamp::from_millis(0), Zone::UTC);
     for &(scope, micro) in leases {

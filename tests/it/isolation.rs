@@ -1,8 +1,10 @@
 //! Tenants cannot see or affect one another.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
-use sea_orm::{ConnectionTrait, Database};
-use serde_json::json;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use serde_json::{Value, json};
 
 use crate::support::{Gateway, Setup, Upstream, VirtualKey, chat_ok, gateway::ADMIN_PASSWORD, usage};
 
@@ -52,7 +54,7 @@ async fn two_tenants() -> (Upstream, Gateway, Tenant, Tenant) {
 }
 
 #[tokio::test]
-async fn each_tenants_requests_use_its_own_keys_aliases_and_money() {
+async fn p16_each_tenants_requests_use_its_own_keys_aliases_and_money() {
     let (upstream, gateway, a, b) = two_tenants().await;
     for (tenant, name) in [(&a, "acme"), (&b, "bolt")] {
         for model in ["openai/gpt-4o-mini", "gpt-4o-mini", &format!("{name}-fast")] {
@@ -74,7 +76,7 @@ async fn each_tenants_requests_use_its_own_keys_aliases_and_money() {
 }
 
 #[tokio::test]
-async fn another_tenants_ids_do_not_exist() {
+async fn p16_another_tenants_ids_do_not_exist() {
     let (_upstream, gateway, a, b) = two_tenants().await;
     gateway.chat(&b.key, json!({})).await.expect(200);
     let row = gateway.only_usage().await;
@@ -107,7 +109,7 @@ async fn another_tenants_ids_do_not_exist() {
 }
 
 #[tokio::test]
-async fn lists_show_ones_own_and_writes_go_nowhere_else() {
+async fn p16_lists_show_ones_own_and_writes_go_nowhere_else() {
     let (upstream, gateway, a, b) = two_tenants().await;
     gateway.chat(&a.key, json!({})).await.expect(200);
     gateway.chat(&b.key, json!({})).await.expect(200);
@@ -163,6 +165,81 @@ async fn lists_show_ones_own_and_writes_go_nowhere_else() {
         .await
         .expect(403);
     assert_eq!(upstream.count(), 2);
+}
+
+/// Every row of every table that names one of `ids`, as JSON behind its table's name.
+async fn rows_naming(db: &DatabaseConnection, ids: &[&str]) -> BTreeSet<String> {
+    let backend = db.get_database_backend();
+    let texts = async |sql: &str| -> Vec<String> {
+        let rows = db.query_all_raw(Statement::from_string(backend, sql)).await.expect("an answer");
+        rows.iter().map(|row| row.try_get_by_index(0).expect("a text")).collect()
+    };
+    let tables = match backend {
+        DbBackend::Postgres => "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()",
+        _ => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+    };
+    let mut found = BTreeSet::new();
+    for table in texts(tables).await {
+        let all = match backend {
+            DbBackend::Postgres => format!(r#"SELECT row_to_json(t)::text FROM "{table}" AS t"#),
+            _ => {
+                let columns = texts(&format!("SELECT name FROM pragma_table_info('{table}')")).await;
+                let members = columns.iter().map(|column| format!(r#"'{column}', "{column}""#));
+                format!(r#"SELECT json_object({}) FROM "{table}""#, members.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let rows = texts(&all).await;
+        let naming = rows.into_iter().filter(|row| ids.iter().any(|id| row.contains(id)));
+        found.extend(naming.map(|row| format!("{table} {row}")));
+    }
+    found
+}
+
+#[tokio::test]
+async fn p16_nothing_that_one_tenant_does_changes_a_row_of_another() {
+    let (_upstream, gateway, a, b) = two_tenants().await;
+    for tenant in [&a, &b] {
+        gateway.chat(&tenant.key, json!({})).await.expect(200);
+    }
+    gateway.usage_of(2).await;
+    let db = Database::connect(gateway.database_url()).await.expect("a connection");
+    let ids = [b.id.as_str(), &b.key.id, &b.provider_key, &b.alias, &b.budget, "bolt@example.com"];
+    let before = rows_naming(&db, &ids).await;
+    let tables: BTreeSet<&str> = before.iter().filter_map(|row| row.split(' ').next()).collect();
+    for table in ["tenant", "user", "virtual_key", "provider_key", "budget", "usage_record", "spend_counter"]
+    {
+        assert!(tables.contains(table), "`{table}` has rows of the tenant: {tables:?}");
+    }
+
+    let act = async |method: Method, path: String, body: Value| -> Value {
+        let body = (!body.is_null()).then_some(&body);
+        let reply = gateway.admin_as(&a.session, method.clone(), &path, body).await;
+        assert!(reply.status < 300, "{method} {path}: {} {}", reply.status, reply.text());
+        if reply.text().is_empty() { Value::Null } else { reply.json() }
+    };
+    let named = |name: &str, path: &str| format!("{path}/{name}");
+    act(Method::PATCH, named(&a.key.id, "/api/virtual-keys"), json!({ "spend_cap_micro_usd": 50_000 })).await;
+    act(Method::PATCH, named(&a.budget, "/api/budgets"), json!({ "cap_micro_usd": 40_000 })).await;
+    act(Method::PATCH, named(&a.provider_key, "/api/keys"), json!({ "weight": 3 })).await;
+    for body in [json!({}), json!({ "stream": true }), json!({ "model": "acme-fast" })] {
+        gateway.chat(&a.key, body).await.expect(200);
+    }
+    gateway.chat(&a.key, json!({ "model": "no/such" })).await.refused(404, "model_not_found");
+    let rotated = act(Method::POST, format!("/api/virtual-keys/{}/rotate", a.key.id), json!({})).await;
+    assert!(rotated["key"].is_string(), "{rotated}");
+    act(Method::POST, format!("/api/virtual-keys/{}/revoke", a.key.id), Value::Null).await;
+    act(Method::DELETE, named(&a.key.id, "/api/virtual-keys"), Value::Null).await;
+    act(Method::DELETE, named(&a.alias, "/api/aliases"), Value::Null).await;
+    act(Method::DELETE, named(&a.budget, "/api/budgets"), Value::Null).await;
+    act(Method::DELETE, named(&a.provider_key, "/api/keys"), Value::Null).await;
+    gateway.admin(Method::DELETE, &named(&a.id, "/api/tenants"), None).await;
+    gateway.usage_of(5).await;
+
+    let after = rows_naming(&db, &ids).await;
+    let (gone, new): (Vec<_>, Vec<_>) =
+        (before.difference(&after).collect(), after.difference(&before).collect());
+    assert!(gone.is_empty() && new.is_empty(), "gone or changed: {gone:#?}\nnew: {new:#?}");
+    gateway.chat(&b.key, json!({})).await.expect(200);
 }
 
 #[tokio::test]

@@ -214,7 +214,7 @@ async fn spend_sums_to_the_same_total_however_it_is_grouped() {
 }
 
 #[tokio::test]
-async fn what_was_refused_before_an_attempt_makes_no_row() {
+async fn p08_what_was_refused_before_an_attempt_makes_no_row() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 1))).await;
     let (gateway, key) = Gateway::simple(&upstream).await;
     let narrow = gateway.virtual_key(json!({ "models_allowed": [] })).await;
@@ -255,7 +255,7 @@ async fn an_answer_without_usage_is_estimated_from_its_text() {
 }
 
 #[tokio::test]
-async fn every_attempt_that_was_used_is_paid_for_in_one_row() {
+async fn p15_every_attempt_that_was_used_is_paid_for_in_one_row() {
     let mut broken = chat_body("lost", &usage(100, 50)).to_string();
     broken.truncate(broken.len() - 10);
     let upstream = Upstream::queue([

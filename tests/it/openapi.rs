@@ -12,7 +12,8 @@ use keystile::{
     admin::document,
     app::{App, DEMO_ADMIN, StartOptions},
     config::Config,
-    domain::InstanceId,
+    domain::{InstanceId, PlaceId},
+    store::{Claim, Run},
 };
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -453,7 +454,11 @@ async fn instances(plane: &Plane) {
     plane.bad(release, &[id(&listed["data"][0])], None, 409, "instance_alive").await;
     plane.bad(release, &["none"], None, 404, "not_found").await;
     let store = &plane.app.house.store;
-    let gone = store.instance_register(InstanceId::generate()).await.expect("registered").holder;
+    let gone = store
+        .instance_register(InstanceId::generate(), Run::at(PlaceId::generate()), Claim::Sole)
+        .await
+        .expect("registered")
+        .holder;
     store.instance_stop(gone).await.expect("stopped");
     let done = plane.good(release, &[&gone.instance.to_string()], None).await;
     assert_eq!((&done["counters"], &done["released_micro_usd"]), (&0.into(), &0.into()));

@@ -431,6 +431,8 @@ fn an_instance() -> instance::Model {
         heartbeat_at: 3,
         stopped_at: Some(4),
         applied_seq: i64::MAX,
+        place: Some("plc_1".into()),
+        run: Some("run_1".into()),
     }
 }
 

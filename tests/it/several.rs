@@ -30,24 +30,28 @@ async fn several(count: usize, upstream: &Upstream) -> Option<Vec<Gateway>> {
         gateways.push(gateways[0].beside().start().await);
     }
     gateways[0].provider_key("openai", upstream).await;
-    // Whoever was alone holds everything until it has heard of the others.
-    for gateway in &gateways {
-        eventually("all instances to know of each other", || async {
-            (gateway.app.house.ledger.counts().live_instances as usize == count).then_some(())
-        })
-        .await;
-    }
+    live(&gateways).await;
     Some(gateways)
 }
 
-async fn stop_all(gateways: Vec<Gateway>) {
+/// Waits until all know of each other: whoever was alone holds everything until it has heard of the others.
+pub async fn live(gateways: &[Gateway]) {
+    for gateway in gateways {
+        eventually("all instances to know of each other", || async {
+            (gateway.app.house.ledger.counts().live_instances as usize == gateways.len()).then_some(())
+        })
+        .await;
+    }
+}
+
+pub async fn stop_all(gateways: Vec<Gateway>) {
     for gateway in gateways {
         assert_eq!(gateway.stop(Duration::from_secs(5)).await.lost, 0);
     }
 }
 
 /// Every answer costs 15 micro-USD and is reserved at that, on every gateway.
-async fn priced(gateways: &[Gateway]) {
+pub async fn priced(gateways: &[Gateway]) {
     gateways[0].price(json!({ "model": MODEL, "input": 0, "output": 1_000_000 })).await;
     let model = ModelRef::parse(MODEL).expect("a model");
     let version = |gateway: &Gateway| {
@@ -74,7 +78,7 @@ async fn spent_everywhere(gateways: &[Gateway], key: &VirtualKey, micro_usd: usi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_fm_o19() {
+async fn p03_p04_a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_fm_o19() {
     const ASKED: usize = 999;
     const AFFORDED: usize = 100;
     let gate = Gate::new();
@@ -124,7 +128,7 @@ async fn a_thousand_at_once_on_three_instances_get_exactly_what_one_cap_affords_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_micro_dollar_is_usable_wherever_it_is_asked_for_p18() {
+async fn p18_the_last_micro_dollar_is_usable_wherever_it_is_asked_for() {
     let upstream = Upstream::always(chat_ok("hi", &usage(1, 15))).await;
     let Some(gateways) = several(3, &upstream).await else { return };
     priced(&gateways).await;

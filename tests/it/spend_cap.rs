@@ -56,7 +56,7 @@ async fn spent(gateway: &Gateway, key: &VirtualKey) -> (i64, i64) {
 }
 
 #[tokio::test]
-async fn of_a_thousand_requests_at_once_exactly_those_that_fit_are_sent() {
+async fn p03_of_a_thousand_requests_at_once_exactly_those_that_fit_are_sent() {
     const CROWD: usize = 1_000;
     const FIT: usize = 37;
     let gate = Gate::new();
@@ -298,7 +298,7 @@ async fn a_soft_cap_admits_while_anything_is_left() {
 }
 
 #[tokio::test]
-async fn windows_begin_anew_in_utc() {
+async fn p13_p19_windows_begin_anew_in_utc() {
     let upstream = Upstream::always(chat_ok("hi", &usage(60, 40))).await;
     let gateway = house(&upstream).await;
     let asked = penny_chat(json!({ "max_tokens": 40 }));
@@ -334,7 +334,7 @@ async fn windows_begin_anew_in_utc() {
 }
 
 #[tokio::test]
-async fn a_request_counts_in_the_window_in_which_it_began() {
+async fn p13_a_request_counts_in_the_window_in_which_it_began() {
     let gate = Gate::new();
     let body = crate::support::chat_body("hi", &usage(60, 40)).to_string();
     let whole = format!(
@@ -362,7 +362,7 @@ async fn a_request_counts_in_the_window_in_which_it_began() {
 }
 
 #[tokio::test]
-async fn a_request_must_fit_its_tenants_cap_as_well() {
+async fn p12_a_request_must_fit_its_tenants_cap_as_well() {
     let upstream = Upstream::always(chat_ok("hi", &usage(60, 40))).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 100 });
@@ -436,7 +436,7 @@ async fn what_changes_the_price_is_priced_or_refused_for_capped_keys() {
 }
 
 #[tokio::test]
-async fn impossible_figures_are_clamped_and_what_was_taken_is_kept() {
+async fn p04_impossible_figures_are_clamped_and_what_was_taken_is_kept() {
     let upstream = Upstream::always(error(500, "no")).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 100 });
@@ -468,7 +468,7 @@ async fn impossible_figures_are_clamped_and_what_was_taken_is_kept() {
 }
 
 #[tokio::test]
-async fn a_cap_holds_from_the_next_request_on_however_it_is_changed() {
+async fn p14_a_cap_holds_from_the_next_request_on_however_it_is_changed() {
     let upstream = Upstream::always(chat_ok("hi", &usage(60, 40))).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 40 });
@@ -490,7 +490,7 @@ async fn a_cap_holds_from_the_next_request_on_however_it_is_changed() {
 }
 
 #[tokio::test]
-async fn attempts_that_failed_give_back_what_they_held() {
+async fn p06_p08_attempts_that_failed_give_back_what_they_held() {
     let upstream = Upstream::always(error(500, "no")).await;
     let gateway = house(&upstream).await;
     let asked = json!({ "max_tokens": 100 });

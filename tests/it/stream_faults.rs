@@ -58,7 +58,7 @@ async fn a_stream_that_dies_ends_with_one_error_event_and_no_done() {
 }
 
 #[tokio::test]
-async fn a_stream_that_goes_silent_or_takes_too_long_ends_with_a_timeout() {
+async fn p24_a_stream_that_goes_silent_or_takes_too_long_ends_with_a_timeout() {
     for (idle, total) in [(200, 60_000), (60_000, 500)] {
         for end in [Answer::stream().send_all(begun()), Answer::stream().send_all(chat_events(&["one"]))] {
             let upstream = Upstream::always(end.stall()).await;
@@ -77,7 +77,7 @@ async fn a_stream_that_goes_silent_or_takes_too_long_ends_with_a_timeout() {
 }
 
 #[tokio::test]
-async fn comments_keep_a_stream_alive_but_not_for_ever() {
+async fn p24_comments_keep_a_stream_alive_but_not_for_ever() {
     let idle = Duration::from_millis(300);
     for beginning in [Vec::new(), begun()] {
         let gate = Gate::new();
@@ -156,7 +156,7 @@ async fn what_comes_after_done_is_dropped_and_the_connection_goes() {
 }
 
 #[tokio::test]
-async fn any_cut_of_the_bytes_gives_the_same_bytes_and_the_same_usage() {
+async fn p20_any_cut_of_the_bytes_gives_the_same_bytes_and_the_same_usage() {
     let ends = ["\n", "\r\n", "\r"];
     for end in ends {
         let stream = [

@@ -18,7 +18,10 @@ impl<B: Bank> Banker<B> {
             }
             // A charge that cannot be written must not hold up those around it.
             Err(Failure::Refused(_)) if before > 1 => self.write_one_by_one().await,
-            Err(Failure::Refused(_)) => self.set_blocked(false),
+            Err(Failure::Refused(_)) => {
+                self.set_aside(0);
+                self.set_blocked(false);
+            }
             Err(Failure::Down) => self.set_blocked(true),
         }
         if self.batch.is_empty() {
@@ -39,6 +42,7 @@ impl<B: Bank> Banker<B> {
         while place < self.batch.len() {
             match self.write(place..place + 1).await {
                 Ok(states) => self.done(place..place + 1, &states),
+                Err(Failure::Refused(_)) if self.set_aside(place) => {}
                 Err(Failure::Refused(_)) => place += 1,
                 Err(Failure::Fenced) => {
                     self.start_over().await;
@@ -47,7 +51,7 @@ impl<B: Bank> Banker<B> {
                 Err(Failure::Down) => return self.set_blocked(true),
             }
         }
-        // With a batch full of refused charges nothing moves any more.
+        // Where no more can be set aside, nothing moves with a batch full of refused charges.
         self.set_blocked(self.batch.len() >= BATCH);
     }
 

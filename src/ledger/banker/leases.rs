@@ -6,16 +6,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Banker, Failure, LeaseRequest, call, slices::Room};
+use super::{Banker, CALL_TIMEOUT, Failure, LeaseRequest, call, slices::Room};
 use crate::{
-    domain::{Counter, NanoUsd},
+    domain::{Counter, InstanceId, NanoUsd},
     ledger::{
         accounts::{Accounts, narrow},
         bank::Bank,
     },
-    store::{CounterState, LeaseAsk, StoreError},
+    store::{Claim, CounterState, LeaseAsk, RegisterError, StoreError},
 };
 
 /// How often leases are looked at while others share the caps: so long waits whoever wants what is idle here.
@@ -26,6 +26,8 @@ const TEND_ALONE: Duration = Duration::from_secs(10);
 const IDLE_SHARED: Duration = Duration::from_secs(2);
 /// The same for who is alone: only so that leases of windows that are over do not pile up.
 const IDLE_ALONE: Duration = Duration::from_secs(60);
+/// Between two turns of one round: whoever waits goes first.
+const BETWEEN_TURNS: Duration = Duration::from_millis(5);
 /// Most lease requests that are answered together.
 const TOGETHER: usize = 1_000;
 /// Most counters that are looked at in one statement.
@@ -84,6 +86,9 @@ impl<B: Bank> Banker<B> {
     }
 
     async fn take(&mut self, wanted: BTreeMap<Counter, Wanted>) -> Result<(), StoreError> {
+        if self.shared.usurped.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable);
+        }
         let live = i128::from(self.shared.live.load(Ordering::Relaxed).max(1));
         type Wish = Box<dyn Fn(&CounterState) -> (NanoUsd, NanoUsd) + Send + Sync>;
         let wishes: Vec<(Counter, NanoUsd, Wish)> = wanted
@@ -138,23 +143,30 @@ impl<B: Bank> Banker<B> {
         wanted
     }
 
-    /// Gives back what is not used. Answers when to look again.
+    /// Gives back what is not used, of so many counters as one statement takes. Answers when to go on: at once with the
+    /// rest of a round, but after whoever waits meanwhile; later with the next round.
     pub(super) async fn tend_leases(&mut self) -> Duration {
         let live = self.shared.live.load(Ordering::Relaxed).max(1);
         let (pause, idle_after) =
             if live > 1 { (TEND_SHARED, IDLE_SHARED) } else { (TEND_ALONE, IDLE_ALONE) };
-        let now = Instant::now();
-        let since = now.checked_sub(idle_after * 2).unwrap_or(now);
-        let counters = self.accounts.leased_or_used_since(since);
-        for some in counters.chunks(MOST_COUNTERS) {
-            if self.tend(some, live, idle_after).await.is_err() {
-                break;
-            }
+        if self.to_tend.is_empty() {
+            let now = Instant::now();
+            let since = now.checked_sub(idle_after * 2).unwrap_or(now);
+            self.to_tend = self.accounts.leased_or_used_since(since);
         }
-        pause
+        let left = self.to_tend.len().saturating_sub(MOST_COUNTERS);
+        let some = self.to_tend.split_off(left);
+        if self.tend(&some, live, idle_after).await.is_err() {
+            // The database does not answer. What is left of the round is looked up again.
+            self.to_tend.clear();
+        }
+        if self.to_tend.is_empty() { pause } else { BETWEEN_TURNS }
     }
 
     async fn tend(&mut self, counters: &[Counter], live: u32, idle_after: Duration) -> Result<(), Failure> {
+        if counters.is_empty() {
+            return Ok(());
+        }
         let mut wanted = HashSet::new();
         if live > 1 {
             let states = call(self.bank.counters(self.id, counters)).await?;
@@ -185,6 +197,9 @@ impl<B: Bank> Banker<B> {
     /// Says that this instance lives.
     pub(super) async fn beat(&mut self) {
         let Some(sharing) = self.sharing else { return };
+        if self.shared.usurped.load(Ordering::Relaxed) {
+            return;
+        }
         // From before the call: later would claim more than is known.
         let since = Accounts::moment();
         match call(self.bank.beat(self.holder, sharing.live_within)).await {
@@ -201,8 +216,9 @@ impl<B: Bank> Banker<B> {
         }
     }
 
-    /// Somebody gave this instance's leases away: it holds none, and goes on under a new epoch. What it has charged
-    /// meanwhile is recorded within what is free. Answers whether the database knows the new epoch.
+    /// This instance's epoch is over: it holds no lease. When an operator gave its leases away, it goes on under a new
+    /// epoch, and what it has charged meanwhile is recorded within what is free. When another process has become it, that
+    /// one is left alone. Answers whether leases can be had.
     pub(super) async fn start_over(&mut self) -> bool {
         tracing::warn!(instance = %self.id, "ledger.fenced");
         self.shared.fenced.fetch_add(1, Ordering::Relaxed);
@@ -210,11 +226,36 @@ impl<B: Bank> Banker<B> {
             self.accounts.with_period(counter, |period| period.granted = 0);
         }
         let since = Accounts::moment();
-        let Ok(registered) = call(self.bank.register(self.id)).await else { return false };
+        let registered = match timeout(CALL_TIMEOUT, self.bank.register(self.id, self.run, Claim::Own)).await
+        {
+            Ok(Ok(registered)) => registered,
+            Ok(Err(RegisterError::Taken { .. })) => {
+                self.give_way().await;
+                return false;
+            }
+            Ok(Err(RegisterError::Store(_))) | Err(_) => return false,
+        };
         self.holder = registered.holder;
         let grace = self.sharing.map(|sharing| sharing.grace);
         self.accounts.trust_leases(since, grace);
         true
+    }
+
+    /// Another process is this instance now. Nothing new is begun here, and what was is recorded under a name that nobody
+    /// else has.
+    async fn give_way(&mut self) {
+        if !self.shared.usurped.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                instance = %self.id,
+                "ledger.usurped: another process runs on a copy of this data directory; stop this gateway, and give it a \
+                 data directory of its own that begins empty"
+            );
+        }
+        let other = self.bank.register(InstanceId::generate(), self.run, Claim::Sole);
+        // Without it the next call is fenced, too, and it is tried again.
+        if let Ok(Ok(registered)) = timeout(CALL_TIMEOUT, other).await {
+            self.holder = registered.holder;
+        }
     }
 }
 

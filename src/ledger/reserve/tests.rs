@@ -103,7 +103,7 @@ fn total(accounts: &Accounts, scope: Scope) -> (i64, i64) {
 }
 
 #[test]
-fn a_cap_admits_up_to_its_last_nano_dollar_p18() {
+fn p18_a_cap_admits_up_to_its_last_nano_dollar() {
     let (accounts, scope) = (Arc::new(Accounts::default()), key());
     let held = try_reserve(&accounts, &[(scope, hard(10))], now(), 10).expect("exactly fits");
     assert_eq!(total(&accounts, scope), (0, 10));
@@ -158,7 +158,7 @@ fn a_soft_cap_looks_at_settled_spend_only_and_settles_in_full() {
 }
 
 #[test]
-fn a_settlement_under_a_hard_cap_is_at_most_its_reservation() {
+fn p04_a_settlement_under_a_hard_cap_is_at_most_its_reservation() {
     let (accounts, scope) = (Arc::new(Accounts::default()), key());
     let held = try_reserve(&accounts, &[(scope, hard(10))], now(), 10).expect("fits");
     let settled = held.settle(NanoUsd::new(25));
@@ -197,7 +197,7 @@ fn a_scope_with_two_caps_is_held_once_and_must_fit_both() {
 }
 
 #[test]
-fn no_amount_overflows_p02() {
+fn p02_no_amount_overflows() {
     let (accounts, scope) = (Arc::new(Accounts::default()), key());
     let held: Vec<_> = (0..3)
         .map(|_| try_reserve(&accounts, &[(scope, None)], now(), i64::MAX).expect("unlimited"))
@@ -230,7 +230,7 @@ fn a_fit_that_panics_leaves_the_accounts_usable() {
 }
 
 #[test]
-fn a_reservation_dropped_while_its_thread_panics_is_released_p06() {
+fn p06_a_reservation_dropped_while_its_thread_panics_is_released() {
     let (accounts, scope) = (Arc::new(Accounts::default()), key());
     let inside = Arc::clone(&accounts);
     let panicked = thread::spawn(move || {
@@ -246,7 +246,7 @@ fn a_reservation_dropped_while_its_thread_panics_is_released_p06() {
 /// 64 threads race for one cap in two shared scopes. Nothing that was admitted is given back before the end, so
 /// exactly the affordable number must get in.
 #[test]
-fn racing_threads_get_exactly_what_is_affordable_p03() {
+fn p03_racing_threads_get_exactly_what_is_affordable() {
     const THREADS: usize = 64;
     const TRIES: usize = 200;
     const NEED: i64 = 7;
@@ -281,7 +281,7 @@ fn racing_threads_get_exactly_what_is_affordable_p03() {
 
 /// Threads that reserve, release and settle at random never see the cap overdrawn, and nothing stays reserved.
 #[test]
-fn racing_threads_that_give_back_never_overshoot_and_leave_nothing_reserved_p06() {
+fn p03_p06_racing_threads_that_give_back_never_overshoot_and_leave_nothing_reserved() {
     const CAP: i64 = 1_000;
     let (accounts, scopes) = (Arc::new(Accounts::default()), [(key(), hard(CAP)), (tenant(), hard(CAP * 2))]);
     let charged = AtomicU64::new(0);
@@ -433,7 +433,7 @@ proptest! {
     /// (P-05), nothing left when nothing is open (P-06), all scopes or none (P-12), the window of the reservation
     /// (P-13), a changed cap holds at once and changes no balance (P-14), the clock moves nothing (P-19).
     #[test]
-    fn the_ledger_agrees_with_the_model_p01_p02_p03_p05_p06_p12_p13_p14_p18_p19(steps in vec(any_step(), 1..80)) {
+    fn p01_p02_p03_p05_p06_p12_p13_p14_p18_p19_the_ledger_agrees_with_the_model(steps in vec(any_step(), 1..80)) {
         let accounts = Arc::new(Accounts::default());
         let names = [key(), key(), tenant(), tenant()];
         let mut caps: [Option<SpendCap>; 4] = [None, hard(50), None, soft(80)];
@@ -516,7 +516,7 @@ proptest! {
 
     /// With hard caps that never change, settled spend never exceeds one, whatever the attempts really cost.
     #[test]
-    fn a_hard_cap_is_never_exceeded_whatever_providers_report(
+    fn p04_a_hard_cap_is_never_exceeded_whatever_providers_report(
         amount in 0i64..1_000,
         attempts in vec((0i64..400, 0i64..1_000, any::<bool>()), 0..60),
     ) {

@@ -8,10 +8,16 @@ use std::{
     time::Duration,
 };
 
+use sea_orm::{ConnectionTrait, DbBackend};
+use tokio::sync::Semaphore;
+
 use super::*;
 use crate::{
     domain::InstanceId,
-    store::{CounterState, LeaseAsk, Registered, Store, StoreError, testing::TestStore},
+    store::{
+        Claim, CounterState, LeaseAsk, RegisterError, Registered, Run, Store, StoreError,
+        testing::{TestStore, a_run},
+    },
 };
 
 /// A database that answers badly where it is told to.
@@ -20,8 +26,10 @@ pub(super) struct Flaky {
     faults: Arc<Trouble>,
 }
 
+/// What was asked for, and for how many counters.
+type Call = (&'static str, usize);
+
 /// What goes wrong.
-#[derive(Default)]
 pub(super) struct Trouble {
     /// The database does not answer.
     down: AtomicBool,
@@ -29,20 +37,43 @@ pub(super) struct Trouble {
     ambiguous: AtomicU32,
     /// A record with this cost is refused for good.
     refused: Mutex<Option<i64>>,
+    /// The leases that were looked at and taken, and how many at a time.
+    calls: Mutex<Vec<Call>>,
+    /// While it is set, each look at leases needs a permit.
+    held: AtomicBool,
+    permits: Semaphore,
     /// Sizes of the batches that were written.
     batches: Mutex<Vec<usize>>,
 }
 
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            down: AtomicBool::default(),
+            ambiguous: AtomicU32::default(),
+            refused: Mutex::default(),
+            calls: Mutex::default(),
+            held: AtomicBool::default(),
+            permits: Semaphore::new(0),
+            batches: Mutex::default(),
+        }
+    }
+}
+
 impl Trouble {
+    fn called(&self, what: &'static str, size: usize) {
+        self.calls.lock().expect("not poisoned").push((what, size));
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if self.down.load(Ordering::SeqCst) { Err(StoreError::Unavailable) } else { Ok(()) }
     }
 }
 
 impl Bank for Flaky {
-    async fn register(&self, id: InstanceId) -> Result<Registered, StoreError> {
+    async fn register(&self, id: InstanceId, run: Run, claim: Claim) -> Result<Registered, RegisterError> {
         self.faults.check()?;
-        self.store.instance_register(id).await
+        self.store.instance_register(id, run, claim).await
     }
 
     async fn beat(&self, holder: Holder, live_within: Duration) -> Result<u32, LeaseError> {
@@ -52,6 +83,7 @@ impl Bank for Flaky {
 
     async fn take(&self, holder: Holder, asks: &[LeaseAsk<'_>]) -> Result<Vec<CounterState>, LeaseError> {
         self.faults.check()?;
+        self.faults.called("take", asks.len());
         self.store.leases_take(holder, asks).await
     }
 
@@ -66,6 +98,11 @@ impl Bank for Flaky {
 
     async fn counters(&self, id: InstanceId, counters: &[Counter]) -> Result<Vec<CounterState>, StoreError> {
         self.faults.check()?;
+        if self.faults.held.load(Ordering::SeqCst) {
+            self.faults.called("held", counters.len());
+            self.faults.permits.acquire().await.expect("open").forget();
+        }
+        self.faults.called("look", counters.len());
         self.store.counters(id, counters).await
     }
 
@@ -98,22 +135,37 @@ impl Bank for Flaky {
 struct House {
     store: TestStore,
     ledger: Ledger,
+    recovered: Recovered,
     faults: Arc<Trouble>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 async fn house(capacity: usize) -> House {
-    let store = crate::store::testing::store().await;
     let dir = tempfile::tempdir().expect("a directory");
+    house_in(crate::store::testing::store().await, dir, capacity).await
+}
+
+async fn house_in(store: TestStore, dir: tempfile::TempDir, capacity: usize) -> House {
+    house_sharing(store, dir, capacity, None).await
+}
+
+async fn house_sharing(
+    store: TestStore,
+    dir: tempfile::TempDir,
+    capacity: usize,
+    sharing: Option<Sharing>,
+) -> House {
     let faults = Arc::new(Trouble::default());
     let bank = Flaky { store: Store::clone(&store), faults: Arc::clone(&faults) };
     let settings = LedgerSettings {
         capacity,
+        sharing,
         segment_bytes: 1 << 20,
         ..LedgerSettings::new(dir.path().join("journal"))
     };
-    let (ledger, _) = Ledger::start(bank, settings, &TaskTracker::new(), |_| {}).await.expect("a ledger");
-    House { store, ledger, faults, _dir: dir }
+    let started = Ledger::start(bank, settings, &TaskTracker::new(), |_| {}).await;
+    let (ledger, recovered) = started.expect("a ledger");
+    House { store, ledger, recovered, faults, dir }
 }
 
 impl House {
@@ -133,6 +185,18 @@ impl House {
         let counter = client.counter();
         let settled = self.store.spend_settled(counter.scope, counter.window, counter.index).await;
         settled.expect("a counter").nano()
+    }
+
+    /// Stops in good order and starts on the same.
+    async fn again(self) -> Self {
+        assert_eq!(self.ledger.close(Instant::now() + Duration::from_secs(10)).await, 0);
+        house_in(self.store, self.dir, 1_000).await
+    }
+
+    /// Its time to stop is over before it begins; what it has not written is in its journal.
+    async fn dies_and_starts_again(self) -> Self {
+        assert!(self.ledger.close(Instant::now()).await > 0);
+        house_in(self.store, self.dir, 1_000).await
     }
 
     async fn close(self) -> TestStore {
@@ -158,7 +222,73 @@ async fn charges_are_written_together_and_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_commit_of_unknown_outcome_is_repeated_without_counting_twice_p05_fm_o08() {
+async fn p24_whoever_wants_a_lease_waits_for_one_turn_of_tending_and_not_for_a_round() {
+    const LEASED: usize = 1_200;
+    let store = crate::store::testing::store().await;
+    let minute = Duration::from_secs(60);
+    let other = store.instance_register(InstanceId::generate(), a_run(), Claim::Sole).await.expect("another");
+    store.instance_beat(other.holder, minute).await.expect("it lives");
+    let sharing = Sharing { beat: minute, live_within: minute, grace: 2 * minute };
+    let dir = tempfile::tempdir().expect("a directory");
+    let house = house_sharing(store, dir, LEASED, Some(sharing)).await;
+    let clients: Vec<Client> = (0..LEASED).map(|_| Client::new(1_000)).collect();
+    // Held, so that a lease stays on each.
+    let reserved = clients.iter().map(|client| client.reserve(&house.ledger, 10));
+    let reserved = futures_util::future::join_all(reserved).await;
+    assert!(reserved.iter().all(Result::is_ok));
+    let calls = || house.faults.calls.lock().expect("not poisoned").clone();
+    let until = async |holds: &dyn Fn(&[Call]) -> bool| {
+        while !holds(&calls()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let held = async || {
+        until(&|calls| calls.last().is_some_and(|(what, _)| *what == "held")).await;
+        calls().last().expect("a call").1
+    };
+    let let_one = || {
+        house.faults.calls.lock().expect("not poisoned").clear();
+        house.faults.permits.add_permits(1);
+    };
+    house.faults.held.store(true, Ordering::SeqCst);
+    // To the first turn of a round, with two more to come.
+    while held().await == 500 {
+        let_one();
+    }
+    let_one();
+    assert_eq!(held().await, 500);
+    let stranger = Client::new(1_000);
+    let asked = TaskTracker::new().spawn({
+        let ledger = house.ledger.clone();
+        async move { stranger.reserve(&ledger, 10).await.map(drop).is_ok() }
+    });
+    while house.ledger.waiting_asks() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let_one();
+    // Most often at once; a machine that is busy elsewhere may let one more turn go first.
+    let next = async || {
+        until(&|calls| calls.iter().any(|(what, _)| *what != "look")).await;
+        calls().into_iter().find(|(what, _)| *what != "look").expect("a call").0
+    };
+    if next().await == "held" {
+        let_one();
+    }
+    assert_eq!(next().await, "take", "who waits comes between two turns of a round");
+    house.faults.held.store(false, Ordering::SeqCst);
+    house.faults.permits.add_permits(1_000);
+    assert!(asked.await.expect("no panic"), "admitted");
+    until(&|calls| {
+        calls.iter().filter(|(what, _)| *what == "look").map(|(_, size)| size).sum::<usize>() >= LEASED
+    })
+    .await;
+    assert!(calls().iter().all(|(_, size)| *size <= 500), "a turn is bounded");
+    drop(reserved);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn p05_a_commit_of_unknown_outcome_is_repeated_without_counting_twice_fm_o08() {
     let house = house(1_000).await;
     let client = Client::new(1_000_000);
     house.faults.ambiguous.store(2, Ordering::SeqCst);
@@ -175,7 +305,7 @@ async fn a_commit_of_unknown_outcome_is_repeated_without_counting_twice_p05_fm_o
 }
 
 #[tokio::test]
-async fn while_the_database_is_gone_leases_go_on_and_places_run_out_and_nothing_is_lost() {
+async fn p24_while_the_database_is_gone_leases_go_on_and_places_run_out_and_nothing_is_lost() {
     let house = house(40).await;
     let (known, stranger) = (Client::new(1_000), Client::new(1_000));
     house.request(&known, 10, 10).await.expect("admitted");
@@ -200,26 +330,146 @@ async fn while_the_database_is_gone_leases_go_on_and_places_run_out_and_nothing_
     house.close().await;
 }
 
+/// Has the database itself refuse rows that cost 13, or take them again.
+async fn refuse_unlucky_rows(store: &Store, refuse: bool) {
+    let sql = match (store.reader().get_database_backend(), refuse) {
+        (DbBackend::Postgres, true) => {
+            "ALTER TABLE usage_record ADD CONSTRAINT unlucky CHECK (cost_nano_usd <> 13) NOT VALID"
+        }
+        (DbBackend::Postgres, false) => "ALTER TABLE usage_record DROP CONSTRAINT unlucky",
+        (_, true) => {
+            "CREATE TRIGGER unlucky BEFORE INSERT ON usage_record WHEN NEW.cost_nano_usd = 13
+            BEGIN SELECT RAISE(ABORT, 'unlucky'); END"
+        }
+        (_, false) => "DROP TRIGGER unlucky",
+    };
+    let changed = store.write(async |tx: &crate::store::Tx| {
+        tx.execute_unprepared(sql).await?;
+        Ok::<_, StoreError>(())
+    });
+    changed.await.expect("changed");
+}
+
 #[tokio::test]
-async fn a_charge_that_is_refused_holds_up_nobody() {
+async fn p07_p24_a_charge_that_the_database_refuses_is_set_aside_and_nothing_waits_for_it() {
     let house = house(1_000).await;
-    let client = Client::new(1_000_000);
-    *house.faults.refused.lock().expect("not poisoned") = Some(13);
+    let client = Client::new(100);
+    refuse_unlucky_rows(&house.store, true).await;
     for cost in [1, 13, 2, 3] {
         house.request(&client, 20, cost).await.expect("admitted");
     }
-    while house.ledger.pending() > 1 {
+    house.ledger.flushed().await;
+    let counts = house.ledger.counts();
+    assert_eq!(
+        (counts.refused, counts.applied, counts.journal.unapplied),
+        (1, 3, 0),
+        "the journal may go on"
+    );
+    assert_eq!((house.ledger.pending(), house.settled(&client).await), (0, 6));
+    assert!(!house.ledger.is_blocked());
+    let standing = house.ledger.standing(client.key.into(), SpendWindow::Total, WindowIndex(0)).await;
+    assert_eq!(standing.settled.nano(), 19, "it counts against its cap");
+    for _ in 0..20 {
+        house.request(&client, 4, 4).await.expect("admitted");
+    }
+    client.reserve(&house.ledger, 2).await.expect_err("1 is left");
+    house.ledger.flushed().await;
+    assert_eq!(rows(&house.store).await.len(), 23);
+
+    // A start finds it, refused as before, and counts it.
+    let house = house.again().await;
+    assert_eq!((house.recovered.refused, house.ledger.counts().refused), (1, 1));
+    client.reserve(&house.ledger, 2).await.expect_err("1 is left");
+    refuse_unlucky_rows(&house.store, false).await;
+    while house.ledger.counts().refused > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!((house.ledger.pending(), house.settled(&client).await), (1, 6), "it waits, and is not lost");
-    *house.faults.refused.lock().expect("not poisoned") = None;
-    house.ledger.flushed().await;
-    assert_eq!(house.settled(&client).await, 19);
+    assert_eq!((rows(&house.store).await.len(), house.settled(&client).await), (24, 99));
+    let period =
+        house.ledger.accounts().with_period(client.counter(), |period| (period.settled, period.unapplied));
+    assert_eq!(period, (99, 0));
+    let house = house.again().await;
+    assert_eq!((house.recovered.refused, house.settled(&client).await), (0, 99));
     house.close().await;
 }
 
 #[tokio::test]
-async fn whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o20() {
+async fn p07_p24_a_charge_that_is_refused_does_not_keep_a_start_from_the_others() {
+    let house = house(1_000).await;
+    let client = Client::new(1_000_000);
+    house.request(&client, 20, 1).await.expect("admitted");
+    house.ledger.flushed().await;
+    house.faults.down.store(true, Ordering::SeqCst);
+    for cost in [13, 2, 13, 3] {
+        house.request(&client, 20, cost).await.expect("admitted");
+    }
+    refuse_unlucky_rows(&house.store, true).await;
+    let house = house.dies_and_starts_again().await;
+    assert_eq!((house.recovered.applied, house.recovered.refused), (4, 2));
+    assert_eq!((rows(&house.store).await.len(), house.settled(&client).await), (3, 6));
+    house.request(&client, 20, 4).await.expect("admitted");
+    house.ledger.flushed().await;
+    assert_eq!(house.settled(&client).await, 10);
+    refuse_unlucky_rows(&house.store, false).await;
+    while house.ledger.counts().refused > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((rows(&house.store).await.len(), house.settled(&client).await), (6, 36));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_is_not_one_that_refuses() {
+    let house = house(1_000).await;
+    let client = Client::new(1_000_000);
+    house.faults.down.store(true, Ordering::SeqCst);
+    let held = house.ledger.try_place().expect("a place");
+    held.record(client.charge(RequestId::generate(), 5, Outcome::Ok)).safe().await;
+    while !house.ledger.is_blocked() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((house.ledger.counts().refused, house.ledger.pending()), (0, 1));
+    house.faults.down.store(false, Ordering::SeqCst);
+    house.ledger.flushed().await;
+    assert_eq!(rows(&house.store).await.len(), 1);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn p07_p22_whoever_finds_another_run_in_its_place_gives_way_and_loses_nothing() {
+    let house = house(1_000).await;
+    let client = Client::new(100);
+    let held = client.reserve(&house.ledger, 60).await.expect("admitted");
+    let id = RequestId::generate();
+    let mut place = house.ledger.try_place().expect("a place");
+    let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
+    assert!(note.sent());
+    // A copy of its data directory takes its leases back and spends some of the cap.
+    let copy =
+        house.store.instance_register(house.ledger.id(), a_run(), Claim::Sole).await.expect("taken over");
+    house.store.leases_keep(copy.holder, &[(client.counter(), NanoUsd::ZERO)]).await.expect("given back");
+    let other = client.charge(RequestId::generate(), 70, Outcome::Ok);
+    house.store.apply(copy.holder, &[other], 1).await.expect("spent elsewhere");
+    assert!(!house.ledger.is_usurped(), "it has not asked yet");
+
+    held.settle(NanoUsd::new(55));
+    place.record(client.charge(id, 55, Outcome::Ok)).safe().await;
+    house.ledger.flushed().await;
+    assert!(house.ledger.is_usurped());
+    house.ledger.try_place().expect_err("nothing new is begun");
+    assert!(matches!(client.reserve(&house.ledger, 1).await, Err(Stop::Lease(_) | Stop::Refused(_))));
+    assert_eq!(house.settled(&client).await, 100, "what it had begun is recorded, within what is free");
+    let late = rows(&house.store).await.into_iter().find(|row| row.request_id == id.to_string());
+    assert_eq!(late.expect("recorded").clamped.nano(), 25);
+    let fenced = house.ledger.counts().fenced;
+    house.store.instance_beat(copy.holder, Duration::from_secs(5)).await.expect("the other is left alone");
+    house.ledger.flushed().await;
+    assert_eq!(house.ledger.counts().fenced, fenced);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn p22_whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o20() {
     let house = house(1_000).await;
     let client = Client::new(100);
     let held = client.reserve(&house.ledger, 60).await.expect("admitted");
@@ -228,8 +478,9 @@ async fn whoever_lost_its_leases_holds_none_and_records_within_what_is_free_fm_o
     let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
     assert!(note.sent());
     // An operator gives its leases away, and somebody else spends most of the cap.
-    let thief =
-        Registered { ..house.store.instance_register(InstanceId::generate()).await.expect("another") };
+    let thief = Registered {
+        ..house.store.instance_register(InstanceId::generate(), a_run(), Claim::Sole).await.expect("another")
+    };
     house
         .store
         .write(async |tx: &crate::store::Tx| {

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     domain::InstanceId,
-    store::{CounterState, LeaseAsk, Registered, Store, StoreError},
+    store::{Claim, CounterState, LeaseAsk, RegisterError, Registered, Run, Store, StoreError},
 };
 
 /// A process that dies before its `dies_at`th effect: each write, sync and file operation of the journal, and each
@@ -60,8 +60,8 @@ impl Mortal {
 }
 
 impl Bank for Mortal {
-    async fn register(&self, id: InstanceId) -> Result<Registered, StoreError> {
-        self.call(self.store.instance_register(id)).await
+    async fn register(&self, id: InstanceId, run: Run, claim: Claim) -> Result<Registered, RegisterError> {
+        self.call(self.store.instance_register(id, run, claim)).await
     }
 
     async fn beat(&self, holder: Holder, live_within: Duration) -> Result<u32, LeaseError> {
@@ -220,7 +220,8 @@ fn last_life(dir: &Path, store: &Store, told: &str) {
 
 /// Every effect of a life, and for each every effect of the recovery after it.
 #[test]
-fn p09_a_kill_at_any_effect_and_again_in_recovery_loses_nothing_and_counts_nothing_twice() {
+fn p01_p03_p05_p06_p07_p08_p09_p17_a_kill_at_any_effect_and_again_in_recovery_loses_nothing_and_counts_nothing_twice()
+ {
     let runtime = Runtime::new().expect("a runtime");
     for dies_at in 0..EFFECTS {
         let store = runtime.block_on(crate::store::testing::sqlite());

@@ -94,6 +94,36 @@ async fn work_that_is_dropped_half_way_is_rolled_back() {
     assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("read"), 1);
 }
 
+/// SQLite ends the transaction by itself when the disk is full, sqlx goes on counting it, and later ones are then parts of
+/// one that nobody ever commits.
+#[tokio::test]
+async fn p24_what_is_written_after_the_disk_was_full_is_there_for_everybody() {
+    let db = testing::sqlite().await;
+    add_tenant(&db).await.expect("written");
+    let pages = ask(&db.writer, "PRAGMA page_count").await;
+    ask(&db.writer, &format!("PRAGMA max_page_count = {pages}")).await;
+    let write = async |rows: usize, end: Result<(), StoreError>| {
+        db.write(async |tx: &Tx| {
+            for _ in 0..rows {
+                let row = tenant::Entity::insert(testing::tenant(TenantId::generate()));
+                row.exec_without_returning(tx).await?;
+            }
+            end
+        })
+        .await
+    };
+    assert!(matches!(write(500, Ok(())).await, Err(StoreError::Unavailable)), "the disk is full");
+    assert!(matches!(write(1, Err(StoreError::Conflict)).await, Err(StoreError::Conflict)));
+    ask(&db.writer, "PRAGMA max_page_count = 1000000").await;
+    for _ in 0..3 {
+        add_tenant(&db).await.expect("there is space again");
+    }
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("read"), 4);
+    let other = db.again().await;
+    add_tenant(&other).await.expect("nobody holds the write lock");
+    assert_eq!(tenant::Entity::find().count(db.reader()).await.expect("read"), 5);
+}
+
 #[tokio::test]
 async fn a_transaction_can_cross_threads() {
     fn crosses_threads<T: Send>(work: T) -> T {

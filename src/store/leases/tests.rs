@@ -9,7 +9,10 @@ use crate::{
         ModelName, ModelRef, Outcome, ProviderKeyId, RequestId, Scope, SpendWindow, TenantId, Timestamp,
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
-    store::{Charge, Released, StoreError, instance_release, testing},
+    store::{
+        Charge, Claim, RegisterError, Released, Run, StoreError, instance_release,
+        testing::{self, a_run},
+    },
 };
 
 mod model;
@@ -61,7 +64,7 @@ fn charge(scopes: &[Scope], cost: i64, hard: &[(Scope, i64)]) -> Charge {
 }
 
 async fn join(db: &Store) -> Holder {
-    db.instance_register(InstanceId::generate()).await.expect("registered").holder
+    db.instance_register(InstanceId::generate(), a_run(), Claim::Sole).await.expect("registered").holder
 }
 
 /// Asks for one lease.
@@ -117,7 +120,8 @@ async fn dump(db: &Store, scopes: &[Scope]) -> Vec<String> {
     lines.extend(leases.all(db.reader()).await.expect("leases").iter().map(|row| format!("{row:?}")));
     let instances = instance::Entity::find().all(db.reader()).await.expect("instances");
     lines.extend(instances.iter().map(|row| {
-        let timeless = instance::Model { started_at: 0, heartbeat_at: 0, ..row.clone() };
+        let timeless =
+            instance::Model { started_at: 0, heartbeat_at: 0, place: None, run: None, ..row.clone() };
         format!("{timeless:?}")
     }));
     lines.sort();
@@ -214,23 +218,67 @@ async fn what_is_kept_is_absolute_and_the_rest_is_given_back() {
 async fn a_new_epoch_finds_the_leases_and_the_watermark_and_fences_the_old_one() {
     let db = testing::store().await;
     let id = InstanceId::generate();
-    let first = db.instance_register(id).await.expect("registered");
+    let first = db.instance_register(id, a_run(), Claim::Sole).await.expect("registered");
     assert_eq!((first.holder.epoch, first.applied_seq, first.leases), (1, 0, vec![]));
     let scope = Scope::Tenant(TenantId::generate());
     taken(&db, first.holder, total(scope), 100, (1, 60)).await;
     db.apply(first.holder, &[charge(&[scope], 10, &[(scope, 100)])], 7).await.expect("applied");
     db.apply(first.holder, &[], 6).await.expect("applied");
-    let second = db.instance_register(id).await.expect("registered");
+    let second = db.instance_register(id, a_run(), Claim::Sole).await.expect("registered");
     assert_eq!((second.holder.epoch, second.applied_seq), (2, 7), "a watermark never falls");
     assert_eq!(second.leases, [(total(scope), usd(50))]);
     everything_is_fenced(&db, first.holder, scope).await;
     db.instance_stop(second.holder).await.expect("stopped");
     everything_is_fenced(&db, second.holder, scope).await;
-    let third = db.instance_register(id).await.expect("registered");
+    let third = db.instance_register(id, a_run(), Claim::Sole).await.expect("registered");
     assert_eq!((third.holder.epoch, third.applied_seq, third.leases), (3, 7, vec![]));
     assert_eq!(taken(&db, third.holder, total(scope), 100, (1, 90)).await, 90);
     release(&db, id, Duration::ZERO).await;
     everything_is_fenced(&db, third.holder, scope).await;
+}
+
+#[tokio::test]
+async fn an_instance_is_another_runs_only_from_the_same_place_after_its_stop_or_after_its_silence() {
+    let db = testing::store().await;
+    let id = InstanceId::generate();
+    let (first, copy) = (a_run(), a_run());
+    let again = Run::at(first.place);
+    let minute = Duration::from_secs(60);
+    let silent = Claim::Silent(minute);
+    let registered = async |run, claim| db.instance_register(id, run, claim).await.map(|found| found.holder);
+    let refused = async |run, claim| match registered(run, claim).await {
+        Err(RegisterError::Taken { silent_for }) => silent_for,
+        other => panic!("{other:?}"),
+    };
+    let begun = registered(first, silent).await.expect("nobody was there");
+    assert!(refused(copy, silent).await < minute);
+    refused(copy, Claim::Own).await;
+    db.instance_beat(begun, minute).await.expect("the first is as it was");
+    assert_eq!(registered(first, Claim::Own).await.expect("its own").epoch, 2);
+    let begun = registered(again, silent).await.expect("the same place, where only one process can be");
+    assert_eq!(begun.epoch, 3);
+    refused(first, Claim::Own).await;
+    silence(&db, begun, 2 * minute).await;
+    let taken_over = registered(copy, silent).await.expect("the first is dead");
+    assert_eq!(taken_over.epoch, 4);
+    assert!(matches!(db.instance_beat(begun, minute).await, Err(LeaseError::Fenced)));
+    refused(again, silent).await;
+    refused(again, Claim::Own).await;
+    db.instance_stop(taken_over).await.expect("stopped");
+    refused(again, Claim::Own).await;
+    assert_eq!(registered(again, silent).await.expect("it has stopped").epoch, 5);
+    release(&db, id, Duration::ZERO).await;
+    assert_eq!(registered(again, Claim::Own).await.expect("an operator ended its epoch").epoch, 7);
+    assert_eq!(registered(copy, Claim::Sole).await.expect("always").epoch, 8);
+}
+
+#[tokio::test]
+async fn of_many_copies_that_start_at_once_one_becomes_the_instance() {
+    let db = testing::store().await;
+    let id = InstanceId::generate();
+    let starts = (0..8).map(|_| db.instance_register(id, a_run(), Claim::Silent(Duration::from_secs(60))));
+    let done = futures_util::future::join_all(starts).await;
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1, "{done:?}");
 }
 
 /// No operation of `holder` is done or changes anything.
@@ -331,5 +379,8 @@ async fn the_largest_amounts_neither_overflow_nor_become_floats() {
     assert_eq!(taken(&db, other, total(soft), MAX, (1, MAX)).await, 0);
     db.apply(other, &[charge(&[soft], MAX, &[(soft, MAX)])], 2).await.expect("applied");
     assert_eq!(numbers(&db, one, total(soft)).await, (MAX, MAX, MAX));
-    assert_eq!(db.instance_register(one.instance).await.expect("registered").applied_seq, MAX as u64);
+    assert_eq!(
+        db.instance_register(one.instance, a_run(), Claim::Sole).await.expect("registered").applied_seq,
+        MAX as u64
+    );
 }

@@ -202,7 +202,7 @@ proptest! {
     /// P-05, P-11. Records with repeats, cut anywhere, every batch written once or twice: the same tables as one batch of
     /// all, and sums by day that are those of the rows.
     #[test]
-    fn any_cut_and_any_repeat_gives_the_same_tables(
+    fn p05_p11_any_cut_and_any_repeat_gives_the_same_tables(
         costs in proptest::collection::vec(
             (0usize..3, 0i64..4, proptest::option::of(0i64..3_000_000_000), 0usize..3),
             1..20,

@@ -91,7 +91,7 @@ impl Setup {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's client is not the gateway's")]
-fn http_client() -> reqwest::Client {
+pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(2_000).build().expect("a client")
 }
 

@@ -4,11 +4,12 @@
 pub mod client;
 pub mod database;
 pub mod gateway;
+pub mod process;
 pub mod raw;
 pub mod script;
 pub mod upstream;
 
-use std::{future::Future, time::Duration};
+use std::{fs, future::Future, path::Path, time::Duration};
 
 pub use client::{Reply, Stream};
 pub use gateway::{Gateway, Setup, VirtualKey};
@@ -40,4 +41,17 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
         }
     })
     .await
+}
+
+/// Copies a directory and everything in it, also while somebody writes there.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let name = to.join(entry.file_name().expect("a name"));
+        if entry.is_dir() {
+            copy(&entry, &name);
+        } else {
+            fs::copy(&entry, name).expect("copied");
+        }
+    }
 }

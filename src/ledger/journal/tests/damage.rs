@@ -170,7 +170,7 @@ fn write_segment(dir: &Path, records: &[u8]) {
 }
 
 #[test]
-fn a_tail_made_to_look_like_records_does_not_take_forever_p21() {
+fn p21_a_tail_made_to_look_like_records_does_not_take_forever() {
     let dir = directory();
     // Every 17 bytes begins what could be a long record with a later sequence, and never is.
     let mut bytes = Vec::new();
@@ -191,7 +191,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn no_bytes_make_a_start_panic_p21(bytes in vec(any::<u8>(), 0..3000), with_header in any::<bool>()) {
+    fn p21_no_bytes_make_a_start_panic(bytes in vec(any::<u8>(), 0..3000), with_header in any::<bool>()) {
         let dir = directory();
         if with_header {
             write_segment(dir.path(), &bytes);

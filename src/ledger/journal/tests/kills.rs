@@ -262,7 +262,7 @@ fn script() -> Vec<Step> {
 }
 
 #[test]
-fn a_kill_before_any_effect_and_during_any_recovery_loses_nothing_answered_for_p09() {
+fn p09_a_kill_before_any_effect_and_during_any_recovery_loses_nothing_answered_for() {
     let script = script();
     let effects = run(&script, |_, _| Fate::Happens);
     assert!(effects > 60, "{effects} effects");
@@ -272,7 +272,7 @@ fn a_kill_before_any_effect_and_during_any_recovery_loses_nothing_answered_for_p
 }
 
 #[test]
-fn a_write_torn_at_any_effect_loses_nothing_answered_for_p09() {
+fn p09_a_write_torn_at_any_effect_loses_nothing_answered_for() {
     let script = script();
     let effects = run(&script, |_, _| Fate::Happens);
     for last in 0..effects {
@@ -288,7 +288,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn any_run_of_steps_survives_a_kill_anywhere_p09(
+    fn p09_any_run_of_steps_survives_a_kill_anywhere(
         script in vec(steps(), 1..80),
         at in any::<prop::sample::Index>(),
         torn in prop::option::of(0_usize..2000),

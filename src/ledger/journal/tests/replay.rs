@@ -55,7 +55,7 @@ fn a_request_is_found_as_its_records_left_it() {
 }
 
 #[test]
-fn truncating_at_any_byte_loses_only_what_came_after_it_and_replaying_twice_equals_once_p23() {
+fn p23_truncating_at_any_byte_loses_only_what_came_after_it_and_replaying_twice_equals_once() {
     let dir = directory();
     let states = small(dir.path());
     let path = segments(dir.path()).remove(0);

@@ -140,7 +140,10 @@ impl World {
     async fn step(&mut self, db: &Store, step: &Step) {
         let answer = match step {
             &Step::Register { instance } => {
-                let found = db.instance_register(self.holders[instance].instance).await.expect("registered");
+                let found = db
+                    .instance_register(self.holders[instance].instance, a_run(), Claim::Sole)
+                    .await
+                    .expect("registered");
                 assert!(found.holder.epoch > self.holders[instance].epoch, "a new epoch");
                 let leases: BTreeMap<_, _> = found.leases.iter().map(|(c, n)| (*c, n.nano())).collect();
                 let expected = self.leases[instance].iter().filter(|(_, amount)| **amount > 0);

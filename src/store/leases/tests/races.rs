@@ -122,7 +122,7 @@ async fn p22_late_charges_that_race_share_what_is_free_and_never_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn instances_that_write_the_same_counters_in_every_order_do_not_deadlock() {
+async fn p24_instances_that_write_the_same_counters_in_every_order_do_not_deadlock() {
     let db = testing::store().await;
     let scopes: Arc<[Scope]> = (0..6).map(|_| Scope::from(TenantId::generate())).collect();
     // Rows that everybody writes, and late charges of each: both ways through a settlement.

@@ -12,7 +12,7 @@ async fn row(db: &Store, charge: &Charge) -> usage_record::Model {
 }
 
 #[tokio::test]
-async fn a_settled_request_moves_from_leased_to_settled() {
+async fn p01_a_settled_request_moves_from_leased_to_settled() {
     let db = testing::store().await;
     let (one, other) = (join(&db).await, join(&db).await);
     let (key, tenant) = a_pair();
@@ -45,7 +45,7 @@ async fn a_batch_that_fits_costs_six_statements() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing() {
+async fn p05_a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing() {
     let db = testing::store().await;
     let one = join(&db).await;
     let (key, tenant) = a_pair();
@@ -65,14 +65,14 @@ async fn a_batch_whose_commit_was_in_doubt_is_applied_again_and_changes_nothing(
 }
 
 #[tokio::test]
-async fn what_comes_after_its_lease_was_released_takes_only_what_is_free() {
+async fn p22_what_comes_after_its_lease_was_released_takes_only_what_is_free() {
     let db = testing::store().await;
     let (away, other) = (join(&db).await, join(&db).await);
     let (key, tenant) = a_pair();
     taken(&db, away, total(key), 100, (1, 60)).await;
     release(&db, away.instance, Duration::ZERO).await;
     taken(&db, other, total(key), 100, (1, 70)).await;
-    let away = db.instance_register(away.instance).await.expect("registered").holder;
+    let away = db.instance_register(away.instance, a_run(), Claim::Sole).await.expect("registered").holder;
     let late: Vec<_> = [20, 20, 20].map(|cost| charge(&[key, tenant], cost, &[(key, 100)])).into();
     db.apply(away, &late, 3).await.expect("applied");
     assert_eq!(numbers(&db, other, total(key)).await, (30, 70, 70));
@@ -121,7 +121,7 @@ fn p05_p11_any_cut_and_any_repeat_of_a_journal_gives_the_same_tables() {
         let scopes = [keys[0], keys[1], tenant];
         let prepared = async || {
             let db = testing::store().await;
-            let holder = db.instance_register(id).await.expect("registered").holder;
+            let holder = db.instance_register(id, a_run(), Claim::Sole).await.expect("registered").holder;
             taken(&db, holder, total(keys[0]), 150, (key_lease, key_lease)).await;
             taken(&db, holder, total(tenant), 200, (tenant_lease, tenant_lease)).await;
             (db, holder)
