@@ -12,6 +12,8 @@
 
 mod asked;
 pub mod chat;
+#[cfg(test)]
+mod corpus_tests;
 pub mod dialect;
 mod failure;
 pub mod gemini;

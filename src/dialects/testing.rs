@@ -55,6 +55,31 @@ pub(crate) struct Exchange {
     pub(crate) body: String,
 }
 
+/// Where chats of OpenAI's dialect were recorded.
+pub(crate) const CHATS: [(&str, &str); 21] = [
+    ("openai", "chat"),
+    ("groq", "chat"),
+    ("mistral", "chat"),
+    ("xai", "chat"),
+    ("deepseek", "chat"),
+    ("openrouter", "chat"),
+    ("cerebras", "chat"),
+    ("perplexity", "chat"),
+    ("huggingface", "chat"),
+    ("together", "chat"),
+    ("azure", "chat"),
+    ("alibaba", "chat"),
+    ("zai", "chat"),
+    ("vllm", "chat"),
+    ("vercel-gateway", "chat"),
+    ("venice", "chat"),
+    ("llamacpp", "chat"),
+    ("ollama", "chat"),
+    ("snowflake", "chat"),
+    ("gemini", "chat"),
+    ("writer", "chat_v1"),
+];
+
 /// Every recorded exchange of these providers and APIs; empty where the recordings are not at hand.
 pub(crate) fn recorded(wanted: &[(&str, &str)]) -> Vec<Exchange> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
@@ -92,11 +117,16 @@ fn read(file: &Path) -> Exchange {
 
 /// The events of a stream that came in chunks of so many bytes.
 pub(crate) fn events(stream: &[u8], chunk: usize) -> Vec<Event> {
+    events_of(stream.chunks(chunk))
+}
+
+/// The events of a stream that came in these pieces.
+pub(crate) fn events_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     let mut framer = Framer::new(1 << 20);
     let mut reader = EventReader::new();
     let mut events = Vec::new();
-    for chunk in stream.chunks(chunk) {
-        framer.push(Bytes::copy_from_slice(chunk));
+    for piece in pieces {
+        framer.push(Bytes::copy_from_slice(piece));
         while let Some(frame) = framer.next_frame().expect("within the bound") {
             events.extend(reader.read(&frame));
         }
@@ -120,10 +150,19 @@ pub(crate) struct Told {
 
 /// Translates a stream that came in chunks of so many bytes, as the gateway does it.
 pub(crate) fn tell(translation: &mut dyn Translation, stream: &[u8], chunk: usize) -> Told {
+    tell_events(translation, events(stream, chunk))
+}
+
+/// Translates a stream that came in these pieces.
+pub(crate) fn tell_pieces(translation: &mut dyn Translation, pieces: &[&[u8]]) -> Told {
+    tell_events(translation, events_of(pieces.iter().copied()))
+}
+
+fn tell_events(translation: &mut dyn Translation, events: Vec<Event>) -> Told {
     let mut progress = StreamProgress::default();
     let mut told = Told::default();
     let mut text = Vec::new();
-    for event in events(stream, chunk) {
+    for event in events {
         let (facts, out) = translation.event(&mut progress, &event);
         text.extend_from_slice(&out);
         told.figures.merge_max(&facts.figures.unwrap_or_default());
