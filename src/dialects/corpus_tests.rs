@@ -196,7 +196,7 @@ fn how_a_recorded_stream_is_cut_changes_no_byte_of_what_a_client_is_sent() {
             for &client in tongue.clients() {
                 let whole = tell(tongue.talk(exchange, client).as_mut(), body, usize::MAX);
                 // Single bytes of the longest take long and show nothing new.
-                for size in [1, 2, 7, 1000].into_iter().filter(|size| *size > 2 || body.len() < 30_000) {
+                for size in [1, 2, 7, 1000].into_iter().filter(|size| *size > 2 || body.len() < 12_000) {
                     let told = tell(tongue.talk(exchange, client).as_mut(), body, size);
                     assert_eq!(told, whole, "{} to {client:?} in chunks of {size}", exchange.id);
                 }

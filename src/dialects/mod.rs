@@ -10,6 +10,8 @@
 //! one); those a client may speak read requests and encode answers, those a provider may speak write requests and
 //! decode answers.
 
+#[cfg(test)]
+mod across_tests;
 mod asked;
 pub mod chat;
 #[cfg(test)]

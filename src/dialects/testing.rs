@@ -16,7 +16,12 @@ use crate::{
 
 /// A request to `endpoint` with this body.
 pub(crate) fn asked(endpoint: Endpoint, body: &Value) -> Asked {
-    let envelope = Envelope::parse(Bytes::from(body.to_string()), 64).expect("an envelope");
+    asked_text(endpoint, &body.to_string())
+}
+
+/// The same of a body whose members keep their order.
+pub(crate) fn asked_text(endpoint: Endpoint, body: &str) -> Asked {
+    let envelope = Envelope::parse(Bytes::copy_from_slice(body.as_bytes()), 64).expect("an envelope");
     let view = read_request(endpoint, &envelope).unwrap_or_else(|error| panic!("{error}: {body}"));
     Asked::new(endpoint, envelope, view, ClientHeaders::default())
 }
@@ -200,4 +205,52 @@ pub(crate) fn pretty(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("a value is JSON");
     text.push('\n');
     text
+}
+
+/// JSON text on many lines, its members in their order and its numbers as they are written.
+pub(crate) fn indented(json: &str) -> String {
+    let mut out = String::new();
+    let (mut depth, mut inside, mut escaped) = (0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    let mut rest = json.chars().peekable();
+    while let Some(c) = rest.next() {
+        if inside {
+            out.push(c);
+            inside = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = rest.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => {
+                inside = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out.push('\n');
+    out
 }
