@@ -1,7 +1,7 @@
 //! Recorded answers of every provider, told in every client's words: what a strict client makes of them is what a plain
 //! reading of the recording finds.
 
-mod clients;
+pub(super) mod clients;
 mod plain;
 
 use std::collections::BTreeMap;
@@ -30,16 +30,17 @@ const GLUED: &str = "cerebras/chat/ai--cererebras-structured-output-tools-1";
 
 /// Whose words an answer was recorded in.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Tongue {
+pub(super) enum Tongue {
     Anthropic,
     Gemini,
     Chat,
 }
 
 impl Tongue {
-    const ALL: [Self; 3] = [Self::Anthropic, Self::Gemini, Self::Chat];
+    pub(super) const ALL: [Self; 3] = [Self::Anthropic, Self::Gemini, Self::Chat];
 
-    fn answers(self) -> Vec<Exchange> {
+    /// Recorded ones that came with a success status.
+    pub(super) fn answers(self) -> Vec<Exchange> {
         let mut found = match self {
             Self::Anthropic => recorded(&[("anthropic", "messages")]),
             Self::Gemini => recorded(&[("gemini", "generateContent"), ("vertex", "generateContent")]),
@@ -66,6 +67,12 @@ impl Tongue {
     }
 
     fn talk(self, exchange: &Exchange, client: Endpoint) -> Box<dyn Translation> {
+        let quirks = Quirks { reasoning_apart: exchange.id.starts_with("xai/"), ..Quirks::default() };
+        self.talk_to(client, &quirks)
+    }
+
+    /// From this tongue to a client who asked for a stream.
+    pub(super) fn talk_to(self, client: Endpoint, quirks: &Quirks) -> Box<dyn Translation> {
         let body = match client {
             Endpoint::Responses => json!({"model": "m", "input": "x", "stream": true}),
             Endpoint::Messages => {
@@ -74,8 +81,7 @@ impl Tongue {
             _ => json!({"model": "m", "stream": true, "stream_options": {"include_usage": true},
                 "messages": [{"role": "user", "content": "x"}]}),
         };
-        let quirks = Quirks { reasoning_apart: exchange.id.starts_with("xai/"), ..Quirks::default() };
-        with_call(&asked(client, &body), &quirks, |call| match self {
+        with_call(&asked(client, &body), quirks, |call| match self {
             Self::Anthropic => Talk::between(messages::Decoder::default(), call),
             Self::Gemini => Talk::between(gemini::Decoder::default(), call),
             Self::Chat => Talk::between(chat::Decoder::default(), call),

@@ -25,6 +25,8 @@ mod reshape;
 pub mod responses;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod totality_tests;
 mod translation;
 
 pub use asked::{Asked, ClientHeaders};

@@ -37,10 +37,20 @@ pub(super) fn heard(client: Endpoint, answer: &Value) -> Heard {
 
 /// A stream, its end included.
 pub(super) fn heard_stream(client: Endpoint, stream: &str) -> Heard {
+    let answer = follows(client, stream);
     match client {
-        Endpoint::Messages => message(&accumulate(stream)),
-        Endpoint::Responses => response(&follow(stream)),
-        _ => completion(&chunks(stream)),
+        Endpoint::Messages => message(&answer),
+        Endpoint::Responses => response(&answer),
+        _ => completion(&answer),
+    }
+}
+
+/// What a stream adds up to, if it is well formed.
+pub(in crate::dialects) fn follows(client: Endpoint, stream: &str) -> Value {
+    match client {
+        Endpoint::Messages => accumulate(stream),
+        Endpoint::Responses => follow(stream),
+        _ => chunks(stream),
     }
 }
 
