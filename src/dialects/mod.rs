@@ -10,8 +10,12 @@
 //! one); those a client may speak read requests and encode answers, those a provider may speak write requests and
 //! decode answers.
 
+#[cfg(test)]
+mod across_tests;
 mod asked;
 pub mod chat;
+#[cfg(test)]
+mod corpus_tests;
 pub mod dialect;
 mod failure;
 pub mod gemini;
@@ -21,6 +25,8 @@ mod reshape;
 pub mod responses;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod totality_tests;
 mod translation;
 
 pub use asked::{Asked, ClientHeaders};

@@ -16,7 +16,12 @@ use crate::{
 
 /// A request to `endpoint` with this body.
 pub(crate) fn asked(endpoint: Endpoint, body: &Value) -> Asked {
-    let envelope = Envelope::parse(Bytes::from(body.to_string()), 64).expect("an envelope");
+    asked_text(endpoint, &body.to_string())
+}
+
+/// The same of a body whose members keep their order.
+pub(crate) fn asked_text(endpoint: Endpoint, body: &str) -> Asked {
+    let envelope = Envelope::parse(Bytes::copy_from_slice(body.as_bytes()), 64).expect("an envelope");
     let view = read_request(endpoint, &envelope).unwrap_or_else(|error| panic!("{error}: {body}"));
     Asked::new(endpoint, envelope, view, ClientHeaders::default())
 }
@@ -55,6 +60,31 @@ pub(crate) struct Exchange {
     pub(crate) body: String,
 }
 
+/// Where chats of OpenAI's dialect were recorded.
+pub(crate) const CHATS: [(&str, &str); 21] = [
+    ("openai", "chat"),
+    ("groq", "chat"),
+    ("mistral", "chat"),
+    ("xai", "chat"),
+    ("deepseek", "chat"),
+    ("openrouter", "chat"),
+    ("cerebras", "chat"),
+    ("perplexity", "chat"),
+    ("huggingface", "chat"),
+    ("together", "chat"),
+    ("azure", "chat"),
+    ("alibaba", "chat"),
+    ("zai", "chat"),
+    ("vllm", "chat"),
+    ("vercel-gateway", "chat"),
+    ("venice", "chat"),
+    ("llamacpp", "chat"),
+    ("ollama", "chat"),
+    ("snowflake", "chat"),
+    ("gemini", "chat"),
+    ("writer", "chat_v1"),
+];
+
 /// Every recorded exchange of these providers and APIs; empty where the recordings are not at hand.
 pub(crate) fn recorded(wanted: &[(&str, &str)]) -> Vec<Exchange> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
@@ -92,11 +122,16 @@ fn read(file: &Path) -> Exchange {
 
 /// The events of a stream that came in chunks of so many bytes.
 pub(crate) fn events(stream: &[u8], chunk: usize) -> Vec<Event> {
+    events_of(stream.chunks(chunk))
+}
+
+/// The events of a stream that came in these pieces.
+pub(crate) fn events_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     let mut framer = Framer::new(1 << 20);
     let mut reader = EventReader::new();
     let mut events = Vec::new();
-    for chunk in stream.chunks(chunk) {
-        framer.push(Bytes::copy_from_slice(chunk));
+    for piece in pieces {
+        framer.push(Bytes::copy_from_slice(piece));
         while let Some(frame) = framer.next_frame().expect("within the bound") {
             events.extend(reader.read(&frame));
         }
@@ -120,10 +155,19 @@ pub(crate) struct Told {
 
 /// Translates a stream that came in chunks of so many bytes, as the gateway does it.
 pub(crate) fn tell(translation: &mut dyn Translation, stream: &[u8], chunk: usize) -> Told {
+    tell_events(translation, events(stream, chunk))
+}
+
+/// Translates a stream that came in these pieces.
+pub(crate) fn tell_pieces(translation: &mut dyn Translation, pieces: &[&[u8]]) -> Told {
+    tell_events(translation, events_of(pieces.iter().copied()))
+}
+
+fn tell_events(translation: &mut dyn Translation, events: Vec<Event>) -> Told {
     let mut progress = StreamProgress::default();
     let mut told = Told::default();
     let mut text = Vec::new();
-    for event in events(stream, chunk) {
+    for event in events {
         let (facts, out) = translation.event(&mut progress, &event);
         text.extend_from_slice(&out);
         told.figures.merge_max(&facts.figures.unwrap_or_default());
@@ -161,4 +205,52 @@ pub(crate) fn pretty(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("a value is JSON");
     text.push('\n');
     text
+}
+
+/// JSON text on many lines, its members in their order and its numbers as they are written.
+pub(crate) fn indented(json: &str) -> String {
+    let mut out = String::new();
+    let (mut depth, mut inside, mut escaped) = (0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    let mut rest = json.chars().peekable();
+    while let Some(c) = rest.next() {
+        if inside {
+            out.push(c);
+            inside = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = rest.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => {
+                inside = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out.push('\n');
+    out
 }

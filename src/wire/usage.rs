@@ -282,7 +282,7 @@ impl Figures {
     }
 
     /// `completion` with reasoning in it.
-    fn whole_completion(&self, rules: &UsageRules) -> Figure {
+    pub fn whole_completion(&self, rules: &UsageRules) -> Figure {
         let (Figure::Count(completion), Figure::Count(reasoning)) = (self.completion, self.reasoning) else {
             return self.completion;
         };

@@ -16,6 +16,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(in crate::dialects) use self::tests::accumulate::accumulate;
 use self::{
     frames::{Count, Ending, Frame, Message, StopDetails},
     pieces::Pieces,

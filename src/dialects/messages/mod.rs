@@ -24,6 +24,8 @@ mod write_request;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
+#[cfg(test)]
+pub(super) use encode::accumulate;
 pub use read_request::read_request;
 
 use super::{

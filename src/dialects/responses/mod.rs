@@ -18,6 +18,8 @@ mod read_request;
 mod seal;
 
 pub use encode::Encoder;
+#[cfg(test)]
+pub(super) use encode::follow;
 pub use pass::pass;
 pub use read::{read_answer, read_event};
 pub use read_request::read_request;

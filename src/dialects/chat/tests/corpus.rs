@@ -10,40 +10,16 @@ use crate::{
     dialects::{
         Encoder as _, Talk, Translation,
         chat::Decoder,
-        testing::{Exchange, Told, recorded, tell},
+        testing::{CHATS, Exchange, Told, recorded, tell},
     },
     wire::{Endpoint, Figure, Figures, Finish, Part, What},
 };
-
-const PROVIDERS: [(&str, &str); 21] = [
-    ("openai", "chat"),
-    ("groq", "chat"),
-    ("mistral", "chat"),
-    ("xai", "chat"),
-    ("deepseek", "chat"),
-    ("openrouter", "chat"),
-    ("cerebras", "chat"),
-    ("perplexity", "chat"),
-    ("huggingface", "chat"),
-    ("together", "chat"),
-    ("azure", "chat"),
-    ("alibaba", "chat"),
-    ("zai", "chat"),
-    ("vllm", "chat"),
-    ("vercel-gateway", "chat"),
-    ("venice", "chat"),
-    ("llamacpp", "chat"),
-    ("ollama", "chat"),
-    ("snowflake", "chat"),
-    ("gemini", "chat"),
-    ("writer", "chat_v1"),
-];
 
 /// Several answers, one behind the other: only the first counts.
 const GLUED: &str = "cerebras/chat/ai--cererebras-structured-output-tools-1";
 
 fn answers(stream: bool) -> Vec<Exchange> {
-    let found = recorded(&PROVIDERS);
+    let found = recorded(&CHATS);
     let is_stream = |exchange: &Exchange| exchange.body.lines().any(|line| line.starts_with("data:"));
     let wanted = |exchange: &Exchange| exchange.status < 400 && is_stream(exchange) == stream;
     found.into_iter().filter(wanted).collect()

@@ -1,6 +1,6 @@
 //! What clients of Anthropic's words hear.
 
-mod accumulate;
+pub(super) mod accumulate;
 mod properties;
 
 use serde_json::{Value, json};

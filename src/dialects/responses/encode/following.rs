@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::dialects::testing::events;
 
 /// Reads a stream as strictly as the strictest client, and answers with the response in its last event.
-pub(super) fn follow(stream: &str) -> Value {
+pub(in crate::dialects) fn follow(stream: &str) -> Value {
     let read = events(stream.as_bytes(), usize::MAX);
     let mut items: BTreeMap<u64, Value> = BTreeMap::new();
     let mut done: BTreeMap<u64, Value> = BTreeMap::new();

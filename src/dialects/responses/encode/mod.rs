@@ -21,6 +21,8 @@ use std::{
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+#[cfg(test)]
+pub(in crate::dialects) use self::following::follow;
 use self::{
     items::{FunctionCall, Message, Place, Reasoning},
     response::Head,

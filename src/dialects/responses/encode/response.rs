@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     dialects::Call,
-    wire::{Envelope, Figure, Figures},
+    wire::{Envelope, Figure, Figures, UsageRules},
 };
 
 /// What every telling of a response has in common.
@@ -19,6 +19,7 @@ pub(super) struct Head {
     pub(super) model: String,
     /// The tier that was used, once it is known.
     pub(super) service_tier: Option<String>,
+    rules: UsageRules,
     settings: Settings,
 }
 
@@ -141,6 +142,7 @@ impl Head {
             created_at: call.created,
             model: call.model.as_str().to_owned(),
             service_tier: None,
+            rules: UsageRules { reasoning_apart: call.quirks.reasoning_apart },
             settings,
         }
     }
@@ -169,16 +171,15 @@ impl Head {
             top_logprobs: 0,
             truncation: "disabled",
             settings: &self.settings,
-            usage: figures.filter(|figures| !figures.is_empty()).map(usage),
+            usage: figures.filter(|figures| !figures.is_empty()).map(|figures| usage(figures, &self.rules)),
         }
     }
 }
 
 /// All members that clients expect; what was not told is none.
-fn usage(figures: &Figures) -> Usage {
+fn usage(figures: &Figures, rules: &UsageRules) -> Usage {
     let count = |figure: Figure| figure.count().unwrap_or(0);
-    let (input_tokens, output_tokens) = (count(figures.prompt), count(figures.completion));
-    let sum = input_tokens.saturating_add(output_tokens);
+    let (input_tokens, output_tokens) = (count(figures.prompt), count(figures.whole_completion(rules)));
     Usage {
         input_tokens,
         input_tokens_details: InputDetails {
@@ -187,7 +188,8 @@ fn usage(figures: &Figures) -> Usage {
         },
         output_tokens,
         output_tokens_details: OutputDetails { reasoning_tokens: count(figures.reasoning) },
-        total_tokens: figures.total.count().unwrap_or(sum),
+        // Clients add the two up themselves, whatever else a provider counts into its total.
+        total_tokens: input_tokens.saturating_add(output_tokens),
     }
 }
 

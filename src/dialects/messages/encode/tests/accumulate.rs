@@ -6,7 +6,7 @@ use crate::dialects::testing::events;
 
 /// Puts a stream together as the official SDKs do, and insists on what they only assume: every event has its name,
 /// blocks come one after another, each with a start and a stop, and everything is there once.
-pub(super) fn accumulate(text: &str) -> Value {
+pub(in crate::dialects) fn accumulate(text: &str) -> Value {
     let mut message = Value::Null;
     let (mut open, mut ended, mut stopped) = (None, false, false);
     let mut arguments = String::new();
