@@ -100,12 +100,7 @@ const WAYS: [Way; 6] = [
 ];
 
 impl Way {
-    const fn new(
-        name: &'static str,
-        provider: DialectKind,
-        client: Endpoint,
-        stream: fn() -> Bytes,
-    ) -> Self {
+    const fn new(name: &'static str, provider: DialectKind, client: Endpoint, stream: fn() -> Bytes) -> Self {
         let passing = match provider {
             DialectKind::Anthropic => Endpoint::Messages,
             DialectKind::OpenAi | DialectKind::Gemini => Endpoint::ChatCompletions,
@@ -116,9 +111,7 @@ impl Way {
     fn translation(&self) -> Box<dyn Translation> {
         let body = match self.client {
             Endpoint::Responses => r#"{"model":"m","input":"x","stream":true}"#,
-            _ => {
-                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":500,"stream":true}"#
-            }
+            _ => r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":500,"stream":true}"#,
         };
         let envelope = Envelope::parse(Bytes::from_static(body.as_bytes()), 64).expect("an envelope");
         let view = read_request(self.client, &envelope).expect("a request");

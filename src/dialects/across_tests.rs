@@ -4,10 +4,7 @@
 use serde_json::{Value, json};
 
 use super::testing::{asked_text, golden, indented, send};
-use crate::{
-    catalogue::DialectKind,
-    wire::Endpoint,
-};
+use crate::{catalogue::DialectKind, wire::Endpoint};
 
 const CHAT: &str = include_str!("../../tests/golden/chat-asked.json");
 const MESSAGES: &str = include_str!("../../tests/golden/messages-asked.json");
@@ -53,7 +50,15 @@ fn texts(value: &Value, found: &mut Vec<String>) {
 #[test]
 fn nothing_that_was_said_is_lost_on_the_way() {
     use DialectKind::{Anthropic, Gemini, OpenAi};
-    let said = ["You are a guide.", "Use the tools.", "I look it up.", "rain", "tomorrow?", "iVBORw0KGgo=", "JVBERi0="];
+    let said = [
+        "You are a guide.",
+        "Use the tools.",
+        "I look it up.",
+        "rain",
+        "tomorrow?",
+        "iVBORw0KGgo=",
+        "JVBERi0=",
+    ];
     for (endpoint, text) in
         [(Endpoint::ChatCompletions, CHAT), (Endpoint::Messages, MESSAGES), (Endpoint::Responses, RESPONSES)]
     {

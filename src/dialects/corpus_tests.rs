@@ -171,8 +171,10 @@ fn every_recorded_answer_is_told_to_every_client_as_it_was_said() {
             for &client in tongue.clients() {
                 let place = format!("{} to {client:?}", exchange.id);
                 let body = exchange.body.as_bytes();
-                let (facts, said) =
-                    tongue.talk(exchange, client).answer(body).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let (facts, said) = tongue
+                    .talk(exchange, client)
+                    .answer(body)
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
                 assert_eq!(facts.error.is_some(), recorded.failed, "{place}");
                 if recorded.failed {
                     assert!(said.is_empty(), "{place}");
@@ -183,7 +185,8 @@ fn every_recorded_answer_is_told_to_every_client_as_it_was_said() {
                 let whole: Value = serde_json::from_slice(&said).expect("an answer is JSON");
                 let whole = heard(client, &whole);
                 agree(&place, &whole, &recorded);
-                let (again, stream) = tongue.talk(exchange, client).answer_as_stream(body).expect("it was read before");
+                let (again, stream) =
+                    tongue.talk(exchange, client).answer_as_stream(body).expect("it was read before");
                 assert_eq!(again, facts, "{place}");
                 let stream = std::str::from_utf8(&stream).expect("UTF-8");
                 assert_eq!(heard_stream(client, stream), whole, "{place}: as a stream");

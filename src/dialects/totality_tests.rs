@@ -73,11 +73,14 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         (0..4_u64).prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
-        proptest::sample::select(&["", "stop", "tool_use", "STOP", "text", "{", "{}", "é\n\n", "data: x"][..])
-            .prop_map(Value::from),
+        proptest::sample::select(
+            &["", "stop", "tool_use", "STOP", "text", "{", "{}", "é\n\n", "data: x"][..]
+        )
+        .prop_map(Value::from),
         "\\PC{0,6}".prop_map(Value::from),
     ];
-    let names = ["type", "index", "text", "id", "name", "content", "delta", "error", "usage", "choices", "parts"];
+    let names =
+        ["type", "index", "text", "id", "name", "content", "delta", "error", "usage", "choices", "parts"];
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -212,7 +215,20 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),
         proptest::sample::select(
-            &["data: ", "event: error\n", "\n\n", "\r\n\r\n", "\r", "{\"", "\":", "}", "[", "[DONE]", "\u{feff}", ": x"][..]
+            &[
+                "data: ",
+                "event: error\n",
+                "\n\n",
+                "\r\n\r\n",
+                "\r",
+                "{\"",
+                "\":",
+                "}",
+                "[",
+                "[DONE]",
+                "\u{feff}",
+                ": x"
+            ][..]
         )
         .prop_map(|text| text.as_bytes().to_vec()),
         any_json().prop_map(|value| format!("data: {value}\n\n").into_bytes()),
@@ -366,8 +382,10 @@ fn reported(tongue: Tongue, counts: [u64; 6]) -> (String, String, u64, u64) {
             json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}),
             json!({"type": "message_stop"}),
         ],
-        Tongue::Gemini => vec![json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
-            "usageMetadata": usage, "modelVersion": "m", "responseId": "r"})],
+        Tongue::Gemini => {
+            vec![json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
+            "usageMetadata": usage, "modelVersion": "m", "responseId": "r"})]
+        }
         Tongue::Chat => vec![
             json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}),
             json!({"id": "c", "model": "m", "choices": [], "usage": usage}),
@@ -386,7 +404,9 @@ fn recorded_streams(tongue: Tongue) -> &'static [String] {
     use std::sync::LazyLock;
     fn short(tongue: Tongue) -> Vec<String> {
         let bodies = tongue.answers().into_iter().map(|exchange| exchange.body);
-        bodies.filter(|body| body.len() < 8_000 && body.lines().any(|line| line.starts_with("data:"))).collect()
+        bodies
+            .filter(|body| body.len() < 8_000 && body.lines().any(|line| line.starts_with("data:")))
+            .collect()
     }
     static ANTHROPIC: LazyLock<Vec<String>> = LazyLock::new(|| short(Tongue::Anthropic));
     static GEMINI: LazyLock<Vec<String>> = LazyLock::new(|| short(Tongue::Gemini));

@@ -194,19 +194,29 @@ impl<B: Bank> Banker<B> {
         let mut tend_at = Instant::now();
         let mut closing = self.closing.clone();
         let mut open = true;
+        // Whether whoever waited for a lease was served since the last turn of tending.
+        let mut served = false;
         loop {
             let space = BATCH - self.batch.len();
             let aside_at = self.aside_at;
+            // Who waits comes between two turns of tending, and a turn between two of those who wait.
+            let tends = served || self.asks.is_empty();
             // Not biased: no branch may starve the others, however many ask for leases.
             tokio::select! {
-                Some(request) = self.asks.recv() => self.take_leases(request).await,
+                Some(request) = self.asks.recv() => {
+                    self.take_leases(request).await;
+                    served = true;
+                }
                 () = sleep_until(beat_at), if self.sharing.is_some() => {
                     self.beat().await;
                     beat_at = Instant::now() + self.sharing.map_or(LAST_RETRY, |sharing| sharing.beat);
                 }
                 () = sleep_until(apply_at), if !self.batch.is_empty() => apply_at = self.apply().await,
                 () = sleep_until(aside_at), if !self.aside.charges().is_empty() => self.retry_refused().await,
-                () = sleep_until(tend_at) => tend_at = Instant::now() + self.tend_leases().await,
+                () = sleep_until(tend_at), if tends => {
+                    tend_at = Instant::now() + self.tend_leases().await;
+                    served = false;
+                }
                 count = self.charges.recv_many(&mut self.incoming, space), if space > 0 => {
                     for Posted { charge, seq } in self.incoming.drain(..) {
                         self.batch.push(charge);

@@ -220,13 +220,19 @@ fn take(choice: &Value, choices: &mut BTreeMap<u64, Value>) {
                     match calls.get_mut(at) {
                         Some(call) => {
                             assert!(piece.get("id").is_none() && function.get("name").is_none(), "{piece}");
-                            let more =
-                                format!("{}{}", word(&call["function"]["arguments"]), word(&function["arguments"]));
+                            let more = format!(
+                                "{}{}",
+                                word(&call["function"]["arguments"]),
+                                word(&function["arguments"])
+                            );
                             call["function"]["arguments"] = more.into();
                         }
                         None => {
                             assert_eq!(at, calls.len(), "calls have no gaps");
-                            assert!(!word(&piece["id"]).is_empty() && function["name"].is_string(), "{piece}");
+                            assert!(
+                                !word(&piece["id"]).is_empty() && function["name"].is_string(),
+                                "{piece}"
+                            );
                             calls.push(piece.clone());
                         }
                     }

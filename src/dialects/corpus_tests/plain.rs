@@ -44,7 +44,11 @@ fn word(value: &Value) -> &str {
 
 /// Arguments as a client is to see them: an object, an empty one where nothing was said.
 fn arguments(json: &str) -> Value {
-    if json.trim().is_empty() { json!({}) } else { serde_json::from_str(json).unwrap_or_else(|_| json.into()) }
+    if json.trim().is_empty() {
+        json!({})
+    } else {
+        serde_json::from_str(json).unwrap_or_else(|_| json.into())
+    }
 }
 
 /// Anthropic's.
@@ -133,7 +137,8 @@ pub(super) fn gemini(body: &str) -> Recorded {
                 for piece in call["partialArgs"].as_array().into_iter().flatten() {
                     let name = word(&piece["jsonPath"]).strip_prefix("$.").expect("a member");
                     let arguments = &mut found.calls.last_mut().expect("a call").1;
-                    arguments[name] = format!("{}{}", word(&arguments[name]), word(&piece["stringValue"])).into();
+                    arguments[name] =
+                        format!("{}{}", word(&arguments[name]), word(&piece["stringValue"])).into();
                 }
             }
         }
