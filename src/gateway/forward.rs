@@ -157,7 +157,13 @@ async fn prepare(
         true => (request(Some(1))?.body.len() as u64).saturating_sub(bytes + 1),
         false => 0,
     };
-    let body = reserve::Body { bytes, limit_bytes };
+    // In other words an inline picture may be shorter than it was in the client's: what is sent is what counts.
+    let (inline_bytes, hour_cache) = match plain.translation.as_ref().map(|_| journey.asked.conversation()) {
+        Some(Ok(conversation)) => (conversation.inline_bytes(), conversation.caches_an_hour()),
+        Some(Err(_)) => (0, journey.asked.view.hour_cache),
+        None => (journey.asked.view.inline_bytes, journey.asked.view.hour_cache),
+    };
+    let body = reserve::Body { bytes, limit_bytes, inline_bytes, hour_cache };
     let asked = reserve::Request { principal, journey, candidate, price: price.as_deref(), body, at };
     let reserved = reserve::reserve(&house.ledger, asked).await?;
     let request = match reserved.output_limit {
@@ -251,6 +257,7 @@ async fn attempt(
         choices: journey.asked.view.choices_sent.max(1),
         hide_usage,
         most_event_bytes: house.settings.limits.max_event_bytes,
+        most_kept_bytes: house.settings.limits.max_answer_bytes,
         idle: timeouts.idle_timeout,
         deadline,
     };

@@ -341,7 +341,7 @@ impl Relay {
         if !finished.is_safe() {
             self.unsafe_yet = Some(Box::pin(finished.safe()));
         }
-        self.queue.extend(last);
+        self.queue.extend(last.filter(|last| !last.is_empty()));
         if let Some(cut) = cut {
             self.upstream = None;
             // A provider that reported its own end has said it already.

@@ -40,6 +40,23 @@ pub(super) struct Body {
     pub(super) bytes: u64,
     /// What such a limit adds, without its digits.
     pub(super) limit_bytes: u64,
+    /// Of `bytes`: data of pictures and documents, which count by number.
+    pub(super) inline_bytes: u64,
+    /// The provider is asked to cache input for an hour.
+    pub(super) hour_cache: bool,
+}
+
+impl Body {
+    /// Of a request as its client sent it.
+    fn of_client(journey: &Journey) -> Self {
+        let view = &journey.asked.view;
+        Self {
+            bytes: journey.asked.envelope.len() as u64,
+            limit_bytes: 0,
+            inline_bytes: view.inline_bytes,
+            hour_cache: view.hour_cache,
+        }
+    }
 }
 
 /// What decides how much one attempt may cost at most.
@@ -113,6 +130,20 @@ fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayE
     if let Some(field) = view.unpriceable {
         return refuse(field, "changes the price in a way that is not in the price list");
     }
+    // Limits of a model that a beta widens are not the ones in the price list.
+    let widens =
+        |beta: &str| ["context-1m", "output-", "fast-mode"].iter().any(|known| beta.starts_with(known));
+    if journey
+        .asked
+        .headers
+        .anthropic_beta
+        .iter()
+        .flat_map(|betas| betas.split(','))
+        .map(str::trim)
+        .any(widens)
+    {
+        return refuse("anthropic-beta", "widens the model's limits or changes its price");
+    }
     if !journey.tier.is_some_and(|tier| price.supports(tier)) {
         return refuse("service_tier", "has no known price for this model");
     }
@@ -126,21 +157,21 @@ fn check_priceable(journey: &Journey, price: &ModelPrice) -> Result<(), GatewayE
 }
 
 /// How large the request is, as far as it decides what it may cost.
-fn sizes(journey: &Journey, body_bytes: u64) -> Sizes {
+fn sizes(journey: &Journey, body: Body) -> Sizes {
     if journey.asked.endpoint == Endpoint::CountTokens {
         // Nothing is generated and nothing billed.
         return Sizes::default();
     }
     let view = &journey.asked.view;
     Sizes {
-        body_bytes: body_bytes.saturating_sub(view.inline_bytes),
+        body_bytes: body.bytes.saturating_sub(body.inline_bytes),
         messages: view.messages,
         images: view.images,
         files: view.files,
         audio_inputs: view.audio_inputs,
         audio_output: view.audio_output,
         tools: view.tools,
-        hour_cache: view.hour_cache,
+        hour_cache: body.hour_cache,
         choices: view.choices,
     }
 }
@@ -160,7 +191,7 @@ pub(super) fn may_clamp(principal: &Principal, journey: &Journey) -> bool {
 /// The most tokens that a request is taken to use, for the token limits; corrected when it is known.
 pub(super) fn most_tokens(journey: &Journey, price: Option<&ModelPrice>) -> u64 {
     let output = client_limit(journey).or(price.and_then(|price| price.max_output_tokens)).unwrap_or(0);
-    ledger::input_bound(&sizes(journey, journey.asked.envelope.len() as u64), price)
+    ledger::input_bound(&sizes(journey, Body::of_client(journey)), price)
         .saturating_add(output.saturating_mul(journey.asked.view.choices.max(1)))
 }
 
@@ -209,7 +240,7 @@ pub(super) async fn reserve(ledger: &Ledger, request: Request<'_>) -> Result<Res
 
 fn try_reserve(accounts: &Arc<Accounts>, request: Request<'_>) -> Result<Reserved, NotYet> {
     let Request { principal, journey, candidate, price, body, at } = request;
-    let sizes = sizes(journey, body.bytes);
+    let sizes = sizes(journey, body);
     // Inline data is part of the text: where no figures come, an image must not have cost nothing.
     let text = ledger::estimated_tokens(journey.asked.view.text_bytes);
     let input_estimate = text.min(ledger::input_bound(&sizes, price));

@@ -36,6 +36,8 @@ pub(super) struct Reading {
     /// Whether the usage-only chunk is ours and must not reach the client.
     pub(super) hide_usage: bool,
     pub(super) most_event_bytes: usize,
+    /// Most bytes of a stream that is translated: its translation may keep all of it.
+    pub(super) most_kept_bytes: usize,
     pub(super) idle: Duration,
     pub(super) deadline: Instant,
 }
@@ -64,7 +66,7 @@ pub(super) async fn open(
     let Reading { idle, deadline, .. } = reading;
     let mut tap = Tap::new(reading);
     let mut prelude = VecDeque::new();
-    let mut bytes = 0;
+    let (mut bytes, mut frames) = (0, 0);
     let mut progress = Instant::now() + first_byte;
     let mut until = deadline.min(progress);
     loop {
@@ -78,7 +80,7 @@ pub(super) async fn open(
         };
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len();
-        if bytes > MOST_PRELUDE_BYTES && prelude.len() > 1 {
+        if bytes > MOST_PRELUDE_BYTES && frames > 1 {
             return Err(Failure::Ambiguous("the provider's stream does not come to the point"));
         }
         tap.push(data);
@@ -87,6 +89,7 @@ pub(super) async fn open(
             let step = tap
                 .next(meter)
                 .map_err(|_| Failure::Ambiguous("an event of the provider's stream is too large"))?;
+            frames += usize::from(step.is_some());
             match step {
                 None => break,
                 Some(Step::Pass { frame, meaningful: matters }) => {

@@ -49,6 +49,8 @@ pub(super) struct Tap {
     progress: StreamProgress,
     error: bool,
     failed: bool,
+    /// Bytes of what was read of a stream in other words, some of which its translation keeps.
+    kept: usize,
     done: Option<(Bytes, bool)>,
 }
 
@@ -63,6 +65,7 @@ impl Tap {
             progress,
             error: false,
             failed: false,
+            kept: 0,
             done: None,
         }
     }
@@ -83,9 +86,16 @@ impl Tap {
             let comment = Step::Comment(frame);
             return Ok(Some(if self.reading.translation.is_some() { Step::Hidden } else { comment }));
         };
-        let Reading { dialect, endpoint, quirks, hide_usage, translation, .. } = &mut self.reading;
+        let Reading { dialect, endpoint, quirks, hide_usage, translation, most_kept_bytes, .. } =
+            &mut self.reading;
         let (facts, frame) = match translation {
-            Some(translation) => translation.event(&mut self.progress, &event),
+            Some(translation) => {
+                self.kept = self.kept.saturating_add(frame.len());
+                if self.kept > *most_kept_bytes {
+                    return Err(FrameTooLarge { max: *most_kept_bytes });
+                }
+                translation.event(&mut self.progress, &event)
+            }
             None => (dialect.read_event(*endpoint, quirks, &mut self.progress, &event), frame),
         };
         if let Some(live) = meter.live() {
@@ -104,7 +114,8 @@ impl Tap {
         }
         if let Some(error) = facts.error {
             let frame = match translation {
-                Some(translation) => translation.error(&as_object(&error)),
+                // What came beside the error was counted, and what follows builds on it.
+                Some(translation) => [frame, translation.error(&as_object(&error))].concat().into(),
                 None => cleaned(*endpoint, &event, &error).unwrap_or(frame),
             };
             return Ok(Some(Step::Error { frame, error }));
@@ -112,13 +123,20 @@ impl Tap {
         if facts.usage_only && *hide_usage {
             return Ok(Some(Step::Hidden));
         }
+        // Anthropic's sign of life, which is no progress; and what means nothing in other words.
+        if event.name == "ping" || (frame.is_empty() && !facts.meaningful && facts.figures.is_none()) {
+            return Ok(Some(if frame.is_empty() { Step::Hidden } else { Step::Comment(frame) }));
+        }
         Ok(Some(Step::Pass { frame, meaningful: facts.meaningful }))
     }
 
     /// The last frames of a complete stream: behind what came with its end, what the client's words end with.
     fn with_ending(&mut self, frame: Bytes) -> Bytes {
         match &mut self.reading.translation {
-            Some(translation) if self.progress.finished() => [frame, translation.end()].concat().into(),
+            // Behind an error there is no good end.
+            Some(translation) if self.progress.finished() && !self.error => {
+                [frame, translation.end()].concat().into()
+            }
             _ => frame,
         }
     }

@@ -55,6 +55,35 @@ pub struct Hint {
     pub value: Box<RawValue>,
 }
 
+impl Conversation {
+    /// Whether the provider is asked to cache anything for an hour.
+    pub fn caches_an_hour(&self) -> bool {
+        let tools = self.tools.iter().map(|tool| tool.cache);
+        tools.chain(self.blocks().map(|block| block.cache)).any(|cache| cache == Some(CacheTime::Hour))
+    }
+
+    /// Bytes of the pictures and documents in it, base64 as they will be sent.
+    pub fn inline_bytes(&self) -> u64 {
+        let inline = self.blocks().map(|block| match &block.content {
+            Content::Image { source, .. } | Content::Document { source, .. } => source.inline_bytes(),
+            _ => 0,
+        });
+        inline.fold(0, u64::saturating_add)
+    }
+
+    /// All blocks, those inside results of tools too.
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        let outer = self.turns.iter().flat_map(|turn| &turn.blocks);
+        outer.flat_map(|block| {
+            let inner = match &block.content {
+                Content::ToolResult { blocks, .. } => blocks.as_slice(),
+                _ => &[],
+            };
+            std::iter::once(block).chain(inner)
+        })
+    }
+}
+
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -203,6 +232,15 @@ pub enum Source {
     Text(String),
     /// Uploaded to the provider before, under this id.
     File(String),
+}
+
+impl Source {
+    fn inline_bytes(&self) -> u64 {
+        match self {
+            Self::Base64 { data, .. } => data.len() as u64,
+            Self::Url(_) | Self::Text(_) | Self::File(_) => 0,
+        }
+    }
 }
 
 /// A function the client runs.

@@ -64,9 +64,13 @@ fn read_either(envelope: &Envelope) -> Result<RequestView, EnvelopeError> {
             // Faster answers, and those from a region of one's choice, are dearer.
             Known::Speed if raw != "\"standard\"" => note(&mut view, name),
             Known::InferenceGeo if raw != "\"global\"" => note(&mut view, name),
-            // Other models that the provider may answer with; machines, servers and searches it bills by themselves;
+            // Machines, servers and searches it bills by themselves;
             // conversations it has kept, whose size is not in the request.
-            Known::Fallbacks | Known::McpServers | Known::Plugins if raw != "[]" => note(&mut view, name),
+            // Whether a key may call them is for the gateway to say.
+            Known::Fallbacks if raw != "[]" => {
+                return Err(wrong(name, "left out; name other models in `models`"));
+            }
+            Known::McpServers | Known::Plugins if raw != "[]" => note(&mut view, name),
             Known::EnableSearch if raw != "false" => note(&mut view, name),
             Known::Container
             | Known::Compaction

@@ -44,12 +44,16 @@ pub fn pass(call: &Call<'_>) -> Result<UpstreamRequest, DialectError> {
 fn without_ours(input: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Item<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<&'a RawValue>,
         #[serde(borrow)]
         encrypted_content: Option<&'a RawValue>,
     }
     let sealed = |item: &&RawValue| {
         let item = serde_json::from_str::<Item<'_>>(item.get()).ok();
-        item.and_then(|item| item.encrypted_content).is_some_and(|raw| is_ours(raw.get()))
+        // What policy has counted of any other item has to be sent.
+        let thoughts = item.filter(|item| item.kind.is_some_and(|kind| kind.get() == "\"reasoning\""));
+        thoughts.and_then(|item| item.encrypted_content).is_some_and(|raw| is_ours(raw.get()))
     };
     // Most requests have none, and are not looked into.
     if !input.contains("ks1.") {

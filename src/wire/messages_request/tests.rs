@@ -250,8 +250,6 @@ fn what_tokens_do_not_cover_is_named() {
         (r#","inference_geo":"global""#, None),
         (r#","inference_geo":"us""#, Some("inference_geo")),
         (r#","fallbacks":[]"#, None),
-        (r#","fallbacks":"default""#, Some("fallbacks")),
-        (r#","fallbacks":[{"model":"dear"}]"#, Some("fallbacks")),
         (r#","context_management":{}"#, None),
         (r#","context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]}"#, None),
         (

@@ -79,3 +79,47 @@ async fn a_candidate_that_cannot_say_it_is_passed_over() {
     assert_eq!(reply.header("x-keystile-model"), Some("gemini/gemini-2.5-flash"));
     assert_eq!(house.upstreams[1].count(), 0, "Anthropic knows no penalty");
 }
+
+#[tokio::test]
+async fn what_is_said_beside_a_picture_is_reserved_whatever_its_data_url_pretends_to_hold() {
+    let upstream = Upstream::always(message_stream(&["no"], (1, 1))).await;
+    let gateway = Setup::new().await.allow(&upstream).start().await;
+    gateway.provider_key("anthropic", &upstream).await;
+    // Room for a picture and 30,000 tokens of input, and not for the 100,000 that this text may be.
+    let key = gateway.virtual_key(json!({ "spend_cap_micro_usd": 36_000 })).await;
+    let url = format!("data:image/png;x={};base64,iVBORw0KGgo=", "a".repeat(200_000));
+    let content = json!([
+        { "type": "text", "text": "word ".repeat(20_000) },
+        { "type": "image_url", "image_url": { "url": url } },
+    ]);
+    let asked = json!({ "model": "anthropic/claude-haiku-4-5", "max_tokens": 10,
+        "messages": [{ "role": "user", "content": content }] });
+    gateway.chat(&key, asked).await.refused(402, "spend_cap_reached");
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn no_good_end_is_told_behind_an_error() {
+    let parts = event(&generated(json!([{ "text": "all" }]), json!("STOP"), (5, 2, 0)));
+    let error = event(&json!({ "error": { "code": 500, "message": "fell over", "status": "INTERNAL" } }));
+    let upstream = Upstream::always(Answer::stream().send(parts).send(error).end()).await;
+    let gateway = Setup::new().await.allow(&upstream).start().await;
+    gateway.provider_key("gemini", &upstream).await;
+    let key = gateway.virtual_key(json!({})).await;
+    let text = gateway.stream(&key, json!({ "model": "gemini/gemini-2.5-flash" })).await.text().await;
+    assert!(!text.contains("[DONE]"), "{text}");
+    assert!(data(&text).last().is_some_and(|last| last["error"]["message"].is_string()), "{text}");
+}
+
+#[tokio::test]
+async fn a_key_cannot_name_models_behind_the_gateways_back() {
+    let upstream = Upstream::always(Answer::default()).await;
+    let gateway = Setup::new().await.allow(&upstream).start().await;
+    gateway.provider_key("anthropic", &upstream).await;
+    let key = gateway.virtual_key(json!({ "models_allowed": ["anthropic/claude-haiku-4-5"] })).await;
+    let body = json!({ "model": "claude-haiku-4-5", "max_tokens": 5, "fallbacks": [{ "model": "claude-opus-4-8" }],
+        "messages": [{ "role": "user", "content": "hello" }] });
+    let reply = gateway.post("/v1/messages", &key, body.to_string()).await.expect(400);
+    assert_eq!(reply.json()["error"]["param"], "fallbacks");
+    assert_eq!(upstream.count(), 0);
+}

@@ -191,7 +191,7 @@ impl<'a> Writer<'a, '_> {
         if detail.is_some_and(|detail| detail != "auto") {
             self.notes.dropped("image_url.detail");
         }
-        self.push(media::part(source, "image_url")?);
+        self.push(media::picture(source, "image_url")?);
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl<'a> Writer<'a, '_> {
         if let Some(context) = context.filter(|context| !context.is_empty()) {
             self.push(Part::text(context));
         }
-        self.push(media::part(source, "file")?);
+        self.push(media::document(source, "file")?);
         Ok(())
     }
 
@@ -235,7 +235,9 @@ impl<'a> Writer<'a, '_> {
             .ok_or_else(|| {
                 DialectError::wrong_shape("messages.tool_calls.function.arguments", "a JSON object")
             })?;
-        let calls_before = |last: &Draft<'_>| last.parts.iter().any(|part| part.function_call.is_some());
+        // From the end, where the last call is: all texts of a long turn are passed once and not for each call.
+        let calls_before =
+            |last: &Draft<'_>| last.parts.iter().rev().any(|part| part.function_call.is_some());
         if !self.drafts.last().is_some_and(calls_before) {
             self.places.clear();
         }

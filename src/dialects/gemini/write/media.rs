@@ -36,8 +36,40 @@ const BY_ENDING: [(&str, &str); 24] = [
     ("webm", "video/webm"),
 ];
 
+/// A picture, which must be one: what it may cost was reckoned as that of a picture, and Gemini would as well watch a film.
+pub(super) fn picture<'a>(source: &'a Source, field: &'static str) -> Result<Part<'a>, DialectError> {
+    let part = part(source, field)?;
+    let media_type = part.media_type();
+    if media_type.is_some_and(|media_type| starts_with(media_type, "image/")) {
+        return Ok(part);
+    }
+    Err(DialectError::unsupported(
+        field,
+        "is not known to be a picture; send a data URL of one, or an address that ends in .png, .jpg, .webp, .gif, .heic or .bmp",
+    ))
+}
+
+/// A document; sound and film cost more than one, and are asked for by other names.
+pub(super) fn document<'a>(source: &'a Source, field: &'static str) -> Result<Part<'a>, DialectError> {
+    let part = part(source, field)?;
+    let heard = |media_type: &str| starts_with(media_type, "audio/") || starts_with(media_type, "video/");
+    // Of what was uploaded, Google knows the type.
+    let unknown = matches!(source, Source::Url(_)) && part.media_type().is_none();
+    if unknown || part.media_type().is_some_and(heard) {
+        return Err(DialectError::unsupported(
+            field,
+            "is not known to be a document; send its data with its media type, or an address that ends in .pdf, .txt, .md, .csv, .html, .xml or .json",
+        ));
+    }
+    Ok(part)
+}
+
+fn starts_with(text: &str, beginning: &str) -> bool {
+    text.get(..beginning.len()).is_some_and(|head| head.eq_ignore_ascii_case(beginning))
+}
+
 /// A picture or a document; `field` is the client's name of it.
-pub(super) fn part<'a>(source: &'a Source, field: &'static str) -> Result<Part<'a>, DialectError> {
+fn part<'a>(source: &'a Source, field: &'static str) -> Result<Part<'a>, DialectError> {
     match source {
         Source::Base64 { media_type, data } => Ok(inline(media_type, data)),
         Source::Url(url) => match url.get(..5) {

@@ -59,6 +59,12 @@ impl<'a> Part<'a> {
     pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
         Self { text: Some(text.into()), ..Self::default() }
     }
+
+    /// The media type of what it shows or names, where it is known.
+    pub(super) fn media_type(&self) -> Option<&str> {
+        let inline = self.inline_data.as_ref().map(|data| data.mime_type.as_ref());
+        inline.or(self.file_data.as_ref().and_then(|file| file.mime_type))
+    }
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 //! Anthropic's blocks never overlap, while a provider may go back and forth between calls. So the first piece is told as
 //! it comes, and while it is a call whose arguments are not complete, everything else waits behind it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::{
     arguments::Arguments,
@@ -16,6 +16,10 @@ use crate::{dialects::messages::gemini::Signature, wire::conversation::Thinking}
 pub(super) struct Pieces {
     /// The first is the one that is being told; of what was told of it nothing is kept.
     waiting: VecDeque<Piece>,
+    /// Pieces told to their end.
+    told: usize,
+    /// Which piece of all a call is.
+    calls: HashMap<u32, usize>,
     /// The first has begun.
     begun: bool,
     /// Which block of the message the first is.
@@ -30,7 +34,7 @@ enum Piece {
     Text { text: String, citations: Vec<Citation> },
     Thinking { text: String, signature: String, complete: bool },
     Sealed { data: String },
-    Call { index: u32, id: String, name: String, arguments: Arguments },
+    Call { id: String, name: String, arguments: Arguments },
 }
 
 /// Appends, and does not copy what comes first.
@@ -108,16 +112,14 @@ impl Pieces {
             self.push_thinking(String::new(), Signature::OfCall(signature).to_string(), true);
         }
         let id = names::call_id(id).into_owned();
-        self.waiting.push_back(Piece::Call { index, id, name, arguments: Arguments::default() });
+        self.calls.insert(index, self.told + self.waiting.len());
+        self.waiting.push_back(Piece::Call { id, name, arguments: Arguments::default() });
     }
 
     /// More arguments of a call that is not told yet; a complete one needs none.
     pub(super) fn arguments(&mut self, of: u32, json: &str) {
-        let call = self.waiting.iter_mut().rev().find_map(|piece| match piece {
-            Piece::Call { index, arguments, .. } if *index == of => Some(arguments),
-            _ => None,
-        });
-        if let Some(arguments) = call {
+        let place = self.calls.get(&of).and_then(|place| place.checked_sub(self.told));
+        if let Some(Piece::Call { arguments, .. }) = place.and_then(|place| self.waiting.get_mut(place)) {
             arguments.push(json);
         }
     }
@@ -149,6 +151,7 @@ impl Pieces {
             }
             Frame::ContentBlockStop { index }.write(out);
             self.waiting.pop_front();
+            self.told += 1;
             self.begun = false;
             self.index = self.index.saturating_add(1);
         }

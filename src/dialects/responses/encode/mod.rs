@@ -14,7 +14,7 @@ mod shapes;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
 
@@ -46,6 +46,8 @@ pub struct Encoder {
     message: Option<Message>,
     calls: BTreeMap<u32, FunctionCall>,
     call_ids: HashSet<String>,
+    /// How often an id was given, for those given more than once.
+    repeated: HashMap<String, u32>,
     /// Citations that came before there was a text to cite them.
     citations: Vec<Annotation>,
     /// Signatures of the message that is being said.
@@ -69,6 +71,7 @@ impl Encoder {
             message: None,
             calls: BTreeMap::new(),
             call_ids: HashSet::new(),
+            repeated: HashMap::new(),
             citations: Vec::new(),
             text_signatures: Vec::new(),
             output: BTreeMap::new(),
@@ -168,9 +171,9 @@ impl Encoder {
         self.end_message("completed", out);
         // Results find their call by its id, and clients refuse a stream that has one twice.
         let mut call_id = id.to_owned();
-        let mut times = 1_u32;
         while !self.call_ids.insert(call_id.clone()) {
-            times += 1;
+            let times = self.repeated.entry(id.to_owned()).or_insert(1);
+            *times += 1;
             call_id = format!("{id}_{times}");
         }
         if let Some(signature) = signature {

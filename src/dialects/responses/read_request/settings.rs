@@ -1,5 +1,7 @@
 //! Tools, the form of the answer, and how hard to think.
 
+use std::collections::HashSet;
+
 use super::hint;
 use crate::{
     dialects::{DialectError, responses::fields::Fields},
@@ -79,7 +81,7 @@ fn read_choice(fields: &mut Fields, conversation: &mut Conversation) -> Result<(
             let Some(mode @ (ToolChoice::Auto | ToolChoice::Required)) = by_word(&mode) else {
                 return Err(DialectError::wrong_shape(choice.path("mode"), "`auto` or `required`"));
             };
-            let mut allowed = Vec::new();
+            let mut allowed = HashSet::new();
             for (at, raw) in choice.list("tools")?.unwrap_or_default().iter().enumerate() {
                 let mut entry = Fields::read(format!("tool_choice.tools[{at}]"), raw.get())?;
                 if entry.required_text("type")? != "function" {
@@ -88,7 +90,7 @@ fn read_choice(fields: &mut Fields, conversation: &mut Conversation) -> Result<(
                         "is a tool that this provider does not have; allow tools of the type `function` only",
                     ));
                 }
-                allowed.push(entry.required_text("name")?);
+                allowed.insert(entry.required_text("name")?);
                 entry.finish()?;
             }
             // A tool that must not be called is one that the model need not hear of.

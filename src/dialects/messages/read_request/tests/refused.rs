@@ -26,7 +26,6 @@ fn what_cannot_be_translated_is_refused_by_its_name() {
         (json!({ "max_tokens": 0 }), "max_tokens"),
         (json!({ "container": "c_1" }), "container"),
         (json!({ "mcp_servers": [{}] }), "mcp_servers"),
-        (json!({ "fallbacks": "default" }), "fallbacks"),
         (json!({ "speed": "fast" }), "speed"),
         (json!({ "inference_geo": "us" }), "inference_geo"),
         (json!({ "thread": {} }), "thread"),
