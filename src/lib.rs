@@ -1,4 +1,5 @@
-//! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
+//! Keystile: a self-hosted, bring-your-own-key LLM routing gateway with OpenAI-compatible and
+//! Anthropic-compatible APIs.
 
 pub mod admin;
 pub mod app;

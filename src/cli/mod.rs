@@ -25,7 +25,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
 
-/// A self-hosted, bring-your-own-key LLM routing gateway with an OpenAI-compatible API.
+/// A self-hosted, bring-your-own-key LLM routing gateway with OpenAI-compatible and
+/// Anthropic-compatible APIs.
 #[derive(Parser)]
 #[command(name = "keystile", version, about, propagate_version = true)]
 struct Cli {

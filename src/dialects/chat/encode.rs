@@ -89,6 +89,8 @@ impl Encoder {
     /// Takes in what is about the whole answer; gives back what is about a choice.
     fn note(&mut self, what: What) -> Option<What> {
         match what {
+            // Once a chunk has gone out under a name it is the name of all.
+            What::Start { .. } if !self.choices.is_empty() => None,
             What::Start { id, model } => {
                 if let Some(id) = id {
                     self.id = id;

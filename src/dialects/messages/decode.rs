@@ -219,6 +219,8 @@ impl crate::dialects::Decoder for Decoder {
         };
         let parts = &mut decoded.parts;
         match event_kind(event, &told) {
+            // A message has ended once it is known why: what came late can be told to nobody any more.
+            "content_block_start" | "content_block_delta" | "content_block_stop" if self.finished => {}
             "message_start" => match read::<Message<'_>>(told.message) {
                 Some(message) => {
                     self.start(&message, parts);

@@ -125,3 +125,17 @@ fn thoughts_without_a_signature_are_told_and_not_kept() {
     let parts = Decoder::default().whole(silent.to_string().as_bytes()).expect("an answer").parts;
     assert_eq!(lines(&parts)[1..], ["thinking \"\" Some(\"s\")", "finish Stop None"]);
 }
+
+#[test]
+fn what_comes_behind_the_end_of_a_message_is_not_told() {
+    let mut late = told();
+    let at = late.iter().position(|data| data["delta"]["stop_reason"] == "tool_use").expect("the reason");
+    let end = late.remove(at);
+    let first = late.iter().position(|data| data["delta"]["text"] == "it up.").expect("text");
+    late.insert(first, end);
+    let (parts, failed, unreadable) = decoded(stream(&late).as_bytes(), usize::MAX);
+    assert!(!failed && unreadable == 0);
+    let finish = parts.iter().position(|part| matches!(part.what, What::Finish { .. })).expect("a finish");
+    let behind = &parts[finish + 1..];
+    assert!(behind.iter().all(|part| matches!(part.what, What::Usage(_) | What::End)), "{:?}", lines(behind));
+}

@@ -296,3 +296,17 @@ fn a_stream_that_breaks_off_is_not_finished() {
     let told = tell(talk().as_mut(), chunk(",\"finish_reason\":\"stop\"").as_bytes(), 7);
     assert!(told.finished && !told.done && told.text.ends_with("data: [DONE]\n\n"));
 }
+
+#[test]
+fn a_name_that_comes_late_changes_no_chunk() {
+    let mut encoder = encoder(Value::Null);
+    let mut said = Vec::new();
+    let start = What::Start { id: Some("late".into()), model: Some("late".into()) };
+    let finish = What::Finish { reason: Finish::Stop, stop_sequence: None };
+    for what in [What::Text("a".into()), start, What::Text("b".into()), finish] {
+        encoder.part(Part::first(what), &mut said);
+    }
+    let said = String::from_utf8(said).expect("text");
+    let ids = said.matches("\"id\":\"chatcmpl-req_1\"").count();
+    assert_eq!((ids, said.matches("data:").count(), said.contains("late")), (3, 3, false), "{said}");
+}
