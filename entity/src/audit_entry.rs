@@ -23,8 +23,10 @@ pub struct Model {
     pub action: String,
     /// Id of what was acted on.
     pub object: Option<String>,
-    /// Success.
-    pub success: bool,
+    /// `success`, `refused` or `failure`.
+    pub outcome: String,
+    /// Id of the request on the admin plane.
+    pub request_id: Option<String>,
     /// The exact bytes that were MACed, as JSON.
     pub canonical: String,
     /// HMAC-SHA-256 over sequence, previous MAC and `canonical`; 64 hex digits.

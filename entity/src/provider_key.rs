@@ -33,6 +33,22 @@ pub struct Model {
     pub is_active: bool,
     /// May be fetched by a service token; fixed at upload.
     pub retrievable: bool,
+    /// May be used by batch jobs.
+    pub use_for_batch_api: bool,
+    /// What a cloud provider needs beside a secret, as JSON: which cloud, endpoint, region and their like; no secret.
+    pub cloud: Option<String>,
+    /// The secrets among it, sealed for this row.
+    pub cloud_sealed: Option<String>,
+    /// Where the secret comes from, if it was not typed in: `store:NAME` or `env:NAME`. `sealed` has what it stood for.
+    pub reference: Option<String>,
+    /// The operator's policy pack that this key belongs to; null for keys of the API.
+    pub managed_by: Option<String>,
+    /// A new secret that waits beside `sealed`, sealed for this row.
+    pub staged_sealed: Option<String>,
+    /// Its keyed hash.
+    pub staged_fingerprint: Option<String>,
+    /// Since when; UTC, milliseconds since the epoch.
+    pub staged_at: Option<i64>,
     /// UTC, milliseconds since the epoch.
     pub created_at: i64,
     /// UTC, milliseconds since the epoch.

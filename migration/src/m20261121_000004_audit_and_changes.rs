@@ -25,7 +25,8 @@ impl MigrationTrait for Migration {
                     .col(string("category"))
                     .col(string("action"))
                     .col(string_null("object"))
-                    .col(boolean("success"))
+                    .col(string("outcome"))
+                    .col(string_null("request_id"))
                     .col(text("canonical"))
                     .col(string("mac"))
                     .to_owned(),

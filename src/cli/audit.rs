@@ -138,7 +138,7 @@ fn table(entries: &[AuditView]) -> Table {
             entry.actor.clone(),
             entry.action.clone(),
             or_dash(entry.object.as_ref()),
-            if entry.success { "success" } else { "failure" }.into(),
+            entry.outcome.clone(),
             details.join(" "),
         ]);
     }

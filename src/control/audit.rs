@@ -17,7 +17,7 @@ use super::{
     error::OrMissing,
 };
 use crate::{
-    domain::{Actor, AuditEvent, AuditId, Permission, TenantId, Timestamp},
+    domain::{Actor, AuditEvent, AuditId, Permission, RequestId, TenantId, Timestamp},
     store::{AuditFilter, ChainHead, ChainedEntry, Page, Paged, RawEntry},
     vault::HouseSecret,
 };
@@ -67,7 +67,8 @@ struct Canonical {
     category: String,
     action: String,
     object: Option<String>,
-    success: bool,
+    outcome: String,
+    request_id: Option<String>,
     details: BTreeMap<String, String>,
 }
 
@@ -90,7 +91,8 @@ pub(super) fn chain(
         category: category.clone(),
         action: action.clone(),
         object: event.object.clone(),
-        success: event.success,
+        outcome: event.outcome.as_str().to_owned(),
+        request_id: event.request.map(|request| request.to_string()),
         details: event.details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let canonical =
@@ -105,7 +107,8 @@ pub(super) fn chain(
         category,
         action,
         object: event.object,
-        success: event.success,
+        outcome: event.outcome.as_str().to_owned(),
+        request_id: event.request,
         canonical,
         mac,
     }
@@ -133,8 +136,11 @@ pub struct AuditView {
     pub action: String,
     /// Id of what it was done to.
     pub object: Option<String>,
-    /// Whether it succeeded.
-    pub success: bool,
+    /// `success`, `refused` or `failure`.
+    pub outcome: String,
+    /// In which request on the admin plane.
+    #[schema(value_type = Option<String>)]
+    pub request_id: Option<RequestId>,
     /// Named facts; never a secret.
     pub details: BTreeMap<String, String>,
 }
@@ -153,7 +159,8 @@ impl From<ChainedEntry> for AuditView {
             category: entry.category,
             action: entry.action,
             object: entry.object,
-            success: entry.success,
+            outcome: entry.outcome,
+            request_id: entry.request_id,
             details,
         }
     }
@@ -298,7 +305,8 @@ impl Control {
             canonical.category.as_str(),
             canonical.action.as_str(),
             canonical.object.as_deref(),
-            canonical.success,
+            canonical.outcome.as_str(),
+            canonical.request_id.as_deref(),
         );
         if said != entry.columns() {
             return bad("its columns differ from its MACed bytes");

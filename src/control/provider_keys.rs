@@ -156,6 +156,12 @@ impl Control {
             weight,
             is_active: asked.is_active.unwrap_or(true),
             retrievable: asked.retrievable.unwrap_or(self.settings.retrievable_by_default),
+            use_for_batch_api: false,
+            cloud: None,
+            cloud_sealed: None,
+            reference: None,
+            managed_by: None,
+            staged: None,
             created_at: act.at(),
             updated_at: act.at(),
         };

@@ -131,8 +131,7 @@ impl Control {
         // What was typed for an unknown account may be a password in the wrong field: it is not kept.
         let event = AuditEvent {
             object: user.map(|user| user.id.to_string()),
-            success: false,
-            ..act.event(AuditAction::LoginRefused, user.map(|user| user.tenant_id), "")
+            ..act.event(AuditAction::LoginRefused, user.map(|user| user.tenant_id), "").refused()
         };
         act.commit(event).await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::TenantId;
+use super::{RequestId, TenantId};
 
 /// A family of acts, for filtering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,28 @@ impl AuditCategory {
             Self::KeyManagement => "key_management",
             Self::Identity => "identity",
             Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// How an act went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuditOutcome {
+    /// It was done.
+    Success,
+    /// It was not allowed.
+    Refused,
+    /// It was tried and could not be done.
+    Failure,
+}
+
+impl AuditOutcome {
+    /// The name used by the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Failure => "failure",
         }
     }
 }
@@ -58,6 +80,38 @@ audit_actions! {
     ProviderKeyDeleted = "provider_key.deleted" in SecretManagement;
     /// A sealed key did not open as what its row says it is.
     ProviderKeyUnsealable = "provider_key.unsealable" in SecretManagement;
+    /// A new secret was laid beside a provider key's present one.
+    ProviderKeyStaged = "provider_key.staged" in SecretManagement;
+    /// A staged secret was tried with a real call.
+    ProviderKeyVerified = "provider_key.verified" in SecretManagement;
+    /// A staged secret took the place of the one before it.
+    ProviderKeyPromoted = "provider_key.promoted" in SecretManagement;
+    /// A staged secret was thrown away.
+    ProviderKeyUnstaged = "provider_key.unstaged" in SecretManagement;
+    /// A provider key left the vault for a service, or was refused to one.
+    ProviderKeyRetrieved = "provider_key.retrieved" in SecretManagement;
+    /// A provider key was opened for forwards; one entry sums a key's use of a while.
+    ProviderKeyUsed = "provider_key.used" in SecretManagement;
+    /// A service token was made.
+    ServiceTokenCreated = "service_token.created" in SecretManagement;
+    /// A service token was changed.
+    ServiceTokenUpdated = "service_token.updated" in SecretManagement;
+    /// A service token got a new secret.
+    ServiceTokenRotated = "service_token.rotated" in SecretManagement;
+    /// A service token was deleted.
+    ServiceTokenDeleted = "service_token.deleted" in SecretManagement;
+    /// A config variable was made.
+    ConfigVariableCreated = "config_variable.created" in SecretManagement;
+    /// A config variable was changed.
+    ConfigVariableUpdated = "config_variable.updated" in SecretManagement;
+    /// A config variable was deleted.
+    ConfigVariableDeleted = "config_variable.deleted" in SecretManagement;
+    /// A reference to a secret was resolved, or could not be.
+    ReferenceResolved = "reference.resolved" in SecretManagement;
+    /// Everything sealed is being sealed anew under another master key.
+    MasterKeyRotationStarted = "master_key.rotation_started" in SecretManagement;
+    /// Nothing is left under another master key than the one that seals.
+    MasterKeyRotated = "master_key.rotated" in SecretManagement;
     /// A virtual key was made.
     VirtualKeyCreated = "virtual_key.created" in KeyManagement;
     /// A virtual key's limits were changed.
@@ -82,6 +136,16 @@ audit_actions! {
     LoggedIn = "session.created" in Identity;
     /// Someone failed to log in.
     LoginRefused = "session.refused" in Identity;
+    /// A session was ended.
+    SessionEnded = "session.ended" in Identity;
+    /// All sessions of a user were ended.
+    SessionsEnded = "session.all_ended" in Identity;
+    /// Someone changed their own password.
+    PasswordChanged = "user.password_changed" in Identity;
+    /// The key that signs sessions was replaced.
+    SigningKeyRotated = "signing_key.rotated" in Identity;
+    /// A route was refused to a session whose role does not carry it.
+    AccessRefused = "access.refused" in Identity;
     /// A user was made.
     UserCreated = "user.created" in Identity;
     /// A user was changed.
@@ -96,6 +160,10 @@ audit_actions! {
     TenantDeleted = "tenant.deleted" in Configuration;
     /// Prices were set.
     PricesSet = "prices.set" in Configuration;
+    /// The gateway's configuration was read anew, or was refused.
+    ConfigurationReloaded = "configuration.reloaded" in Configuration;
+    /// The oldest entries of the audit log were removed; what is left still proves where it begins.
+    AuditPruned = "audit.pruned" in Configuration;
     /// The leases of a silent instance were given back to their caps.
     LeasesReleased = "lease.released" in Configuration;
 }
@@ -111,8 +179,10 @@ pub struct AuditEvent {
     pub tenant: Option<TenantId>,
     /// The id of what it was done to.
     pub object: Option<String>,
-    /// `success` or `failure`.
-    pub success: bool,
+    /// How it went.
+    pub outcome: AuditOutcome,
+    /// In which request on the admin plane; `None` outside of one.
+    pub request: Option<RequestId>,
     /// Named facts that are allowed to be known: field names, limits, names. Never a secret.
     pub details: BTreeMap<&'static str, String>,
 }
@@ -125,9 +195,22 @@ impl AuditEvent {
             actor,
             tenant,
             object: Some(object.to_string()),
-            success: true,
+            outcome: AuditOutcome::Success,
+            request: None,
             details: BTreeMap::new(),
         }
+    }
+
+    /// It was asked for, and not allowed.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        Self { outcome: AuditOutcome::Refused, ..self }
+    }
+
+    /// It was tried, and failed.
+    #[must_use]
+    pub fn failed(self) -> Self {
+        Self { outcome: AuditOutcome::Failure, ..self }
     }
 
     /// Adds a fact.

@@ -93,6 +93,10 @@ prefixed_ids! {
     ProviderKeyId = "pk_";
     /// A token with which a service reads keys from the vault.
     ServiceTokenId = "st_";
+    /// A tenant's config variable.
+    ConfigVariableId = "cfg_";
+    /// A session of a person on the admin plane.
+    SessionId = "ses_";
     /// A budget that several virtual keys share.
     BudgetId = "bud_";
     /// A gateway process and its data directory; it outlives restarts.

@@ -16,13 +16,13 @@ pub mod usage;
 pub mod window;
 
 pub use actor::{Actor, Permission, Role};
-pub use audit::{AuditAction, AuditCategory, AuditEvent};
+pub use audit::{AuditAction, AuditCategory, AuditEvent, AuditOutcome};
 pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
 pub use grant::DispatchGrant;
 pub use ids::{
-    AliasId, AuditId, BudgetId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId, RequestId, RunId,
-    ServiceTokenId, TenantId, UserId, VirtualKeyId,
+    AliasId, AuditId, BudgetId, ConfigVariableId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId,
+    RequestId, RunId, ServiceTokenId, SessionId, TenantId, UserId, VirtualKeyId,
 };
 pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};

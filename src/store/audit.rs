@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, rows};
-use crate::domain::{AuditId, TenantId, Timestamp};
+use crate::domain::{AuditId, RequestId, TenantId, Timestamp};
 
 const HEAD: i32 = 1;
 const TABLE: &str = "audit_entry";
@@ -32,8 +32,10 @@ pub struct ChainedEntry {
     pub action: String,
     /// On what.
     pub object: Option<String>,
-    /// Whether it succeeded.
-    pub success: bool,
+    /// `success`, `refused` or `failure`.
+    pub outcome: String,
+    /// In which request on the admin plane.
+    pub request_id: Option<RequestId>,
     /// The exact bytes that were MACed.
     pub canonical: String,
     /// 64 hex digits.
@@ -128,8 +130,8 @@ impl RawEntry {
     }
 
     /// The columns that repeat what the canonical bytes say: id, time, actor, tenant, category, action, object,
-    /// success.
-    pub fn columns(&self) -> (&str, i64, &str, Option<&str>, &str, &str, Option<&str>, bool) {
+    /// outcome, request.
+    pub fn columns(&self) -> (&str, i64, &str, Option<&str>, &str, &str, Option<&str>, &str, Option<&str>) {
         let row = &self.0;
         (
             &row.id,
@@ -139,7 +141,8 @@ impl RawEntry {
             &row.category,
             &row.action,
             row.object.as_deref(),
-            row.success,
+            &row.outcome,
+            row.request_id.as_deref(),
         )
     }
 }
@@ -178,7 +181,8 @@ pub async fn audit_append(tx: &Tx, link: &ChainedEntry) -> Result<(), StoreError
         category: Set(link.category.clone()),
         action: Set(link.action.clone()),
         object: Set(link.object.clone()),
-        success: Set(link.success),
+        outcome: Set(link.outcome.clone()),
+        request_id: Set(link.request_id.map(|request| request.to_string())),
         canonical: Set(link.canonical.clone()),
         mac: Set(link.mac.clone()),
     };
@@ -198,7 +202,8 @@ fn read(row: entry::Model) -> Result<ChainedEntry, StoreError> {
         category: row.category,
         action: row.action,
         object: row.object,
-        success: row.success,
+        outcome: row.outcome,
+        request_id: row.request_id.map(|request| rows::id(TABLE, &request)).transpose()?,
         canonical: row.canonical,
         mac: row.mac,
     })

@@ -59,8 +59,8 @@ pub use leases::LeaseAsk;
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
 pub use provider_keys::{
-    ProviderKey, provider_key_delete, provider_key_find, provider_key_insert, provider_key_update,
-    provider_keys_delete,
+    ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
+    provider_key_update, provider_keys_delete,
 };
 pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};

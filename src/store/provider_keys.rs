@@ -48,10 +48,33 @@ pub struct ProviderKey {
     pub is_active: bool,
     /// May be fetched by a service token.
     pub retrievable: bool,
+    /// May be used by batch jobs.
+    pub use_for_batch_api: bool,
+    /// What a cloud provider needs beside a secret, as JSON; no secret.
+    pub cloud: Option<String>,
+    /// The secrets among it, sealed for this row.
+    pub cloud_sealed: Option<String>,
+    /// Where the secret comes from, if it was not typed in: `store:NAME` or `env:NAME`.
+    pub reference: Option<String>,
+    /// The operator's policy pack that it belongs to; `None` for keys of the API.
+    pub managed_by: Option<String>,
+    /// A new secret that waits beside the present one.
+    pub staged: Option<StagedSecret>,
     /// When it was stored.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// A new secret that waits beside a key's present one.
+#[derive(Clone)]
+pub struct StagedSecret {
+    /// Sealed for the same row.
+    pub sealed: String,
+    /// Keyed hash of the secret.
+    pub fingerprint: String,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 impl Store {
@@ -139,6 +162,17 @@ fn read(row: Model) -> Result<ProviderKey, StoreError> {
         weight: u32::try_from(row.weight).map_err(|_| corrupt("weight"))?,
         is_active: row.is_active,
         retrievable: row.retrievable,
+        use_for_batch_api: row.use_for_batch_api,
+        cloud: row.cloud,
+        cloud_sealed: row.cloud_sealed,
+        reference: row.reference,
+        managed_by: row.managed_by,
+        staged: match (row.staged_sealed, row.staged_fingerprint, row.staged_at) {
+            (Some(sealed), Some(fingerprint), Some(at)) => {
+                Some(StagedSecret { sealed, fingerprint, at: moment(at) })
+            }
+            _ => None,
+        },
         created_at: moment(row.created_at),
         updated_at: moment(row.updated_at),
     })
@@ -162,6 +196,14 @@ fn row(key: &ProviderKey) -> ActiveModel {
         weight: Set(i32::try_from(key.weight).unwrap_or(i32::MAX)),
         is_active: Set(key.is_active),
         retrievable: Set(key.retrievable),
+        use_for_batch_api: Set(key.use_for_batch_api),
+        cloud: Set(key.cloud.clone()),
+        cloud_sealed: Set(key.cloud_sealed.clone()),
+        reference: Set(key.reference.clone()),
+        managed_by: Set(key.managed_by.clone()),
+        staged_sealed: Set(key.staged.as_ref().map(|staged| staged.sealed.clone())),
+        staged_fingerprint: Set(key.staged.as_ref().map(|staged| staged.fingerprint.clone())),
+        staged_at: Set(key.staged.as_ref().map(|staged| staged.at.millis())),
         created_at: Set(key.created_at.millis()),
         updated_at: Set(key.updated_at.millis()),
     }

@@ -82,7 +82,7 @@ async fn verification_names_the_first_entry_that_is_not_what_was_written() {
     for (sql, seq) in [
         ("UPDATE audit_entry SET canonical = replace(canonical, '=x', 'yy') WHERE seq = 4", 4),
         ("UPDATE audit_entry SET actor = 'cli' WHERE seq = 5", 5),
-        ("UPDATE audit_entry SET success = NOT success WHERE seq = 2", 2),
+        ("UPDATE audit_entry SET outcome = 'failure' WHERE seq = 2", 2),
         ("UPDATE audit_entry SET mac = (SELECT mac FROM audit_entry WHERE seq = 1) WHERE seq = 3", 3),
         ("DELETE FROM audit_entry WHERE seq = 3", 3),
         ("DELETE FROM audit_entry WHERE seq = 1", 1),
@@ -93,7 +93,7 @@ async fn verification_names_the_first_entry_that_is_not_what_was_written() {
             5,
         ),
         (
-            "INSERT INTO audit_entry SELECT 7, 'aud_x', at, actor, tenant_id, category, action, object, success, canonical, mac FROM audit_entry WHERE seq = 6",
+            "INSERT INTO audit_entry SELECT 7, 'aud_x', at, actor, tenant_id, category, action, object, outcome, request_id, canonical, mac FROM audit_entry WHERE seq = 6",
             7,
         ),
         ("UPDATE audit_head SET mac = (SELECT mac FROM audit_entry WHERE seq = 5)", 6),
