@@ -4,15 +4,15 @@ use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::AdminError;
 use crate::{
-    control::{Control, ControlError},
-    domain::{Actor, Permission},
+    control::{Control, ControlError, LoginOrigin},
+    domain::{Actor, Permission, RequestId},
 };
 
 /// Where a request comes from; the server puts it into the extensions. Logins are throttled by it.
@@ -35,6 +35,20 @@ pub(super) enum Access {
 pub(super) struct Guard {
     pub control: Control,
     pub access: Access,
+    pub method: Method,
+    /// With its placeholders.
+    pub path: &'static str,
+}
+
+/// Gives each request an id of ours, says it in the answer, and ignores a client's own.
+pub(super) async fn number(mut request: Request, next: Next) -> Response {
+    let id = RequestId::generate();
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
 }
 
 /// Lets a request through to a route of its kind. It runs inside the route, so it cannot look at another path than the
@@ -45,13 +59,18 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
         Access::Session => None,
         Access::Needs(permission) => Some(permission),
     };
-    match session(&guard.control, request.headers()).await {
+    let id = request.extensions().get::<RequestId>().copied();
+    let known = session(&guard.control, request.headers()).await;
+    match known.map(|actor| actor.in_request(id)) {
         Ok(actor) if permission.is_none_or(|permission| actor.may(permission)) => {
             request.extensions_mut().insert(actor);
             next.run(request).await
         }
-        Ok(_) => AdminError::from(ControlError::Forbidden("your role does not allow this; ask an owner"))
-            .into_response(),
+        Ok(actor) => {
+            guard.control.note_access_refused(&actor, guard.method.as_str(), guard.path).await;
+            AdminError::from(ControlError::Forbidden("your role does not allow this; ask an owner"))
+                .into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -82,13 +101,16 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Where the request comes from, if the server said.
-pub(super) struct Address(pub Option<IpAddr>);
+/// Where a login comes from.
+pub(super) struct Origin(pub LoginOrigin);
 
-impl<S: Sync> FromRequestParts<S> for Address {
+impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<ClientAddress>().map(|address| address.0)))
+        Ok(Self(LoginOrigin {
+            address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
+            request: parts.extensions.get::<RequestId>().copied(),
+        }))
     }
 }

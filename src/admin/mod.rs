@@ -38,7 +38,12 @@ pub fn router(control: Control, settings: &AdminSettings) -> Router {
 pub fn router_with(control: Control, settings: &AdminSettings, others: Router) -> Router {
     let mut api = Router::new();
     for route in routes::table() {
-        let guard = auth::Guard { control: control.clone(), access: route.access };
+        let guard = auth::Guard {
+            control: control.clone(),
+            access: route.access,
+            method: route.method.clone(),
+            path: route.path,
+        };
         let handler = route.handler.layer(middleware::from_fn_with_state(guard, auth::guard));
         api = api.route(route.path, handler);
     }
@@ -49,4 +54,5 @@ pub fn router_with(control: Control, settings: &AdminSettings, others: Router) -
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn_with_state(hosts, host::guard))
         .layer(middleware::map_response(host::harden))
+        .layer(middleware::from_fn(auth::number))
 }

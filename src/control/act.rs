@@ -83,7 +83,7 @@ impl Act<'_> {
         tenant: Option<TenantId>,
         object: impl ToString,
     ) -> AuditEvent {
-        AuditEvent::new(action, self.actor.label(), tenant, object)
+        AuditEvent::new(action, self.actor.label(), tenant, object).in_request(self.actor.request())
     }
 
     /// Notes that gateways must forget what they know of `tenant`, or of everybody.

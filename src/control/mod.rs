@@ -19,6 +19,7 @@ mod patch;
 mod prices;
 mod provider_keys;
 mod provider_place;
+mod refusals;
 mod secret_input;
 mod sessions;
 mod spend;
@@ -50,7 +51,7 @@ pub use patch::Patch;
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
 pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
 pub use secret_input::SecretInput;
-pub use sessions::Session;
+pub use sessions::{LoginOrigin, Session};
 pub use spend::{AttemptView, ExplainView, LineView, SpendQuery, UsageQuery, UsageView, parse_page};
 pub use spend_report::SpendReport;
 pub use tenants::{NewTenant, TenantChange, TenantView};
@@ -139,6 +140,7 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     parts: Parts,
     throttle: throttle::Throttle,
+    refusals: refusals::Refusals,
     /// One reload of prices at a time: an older reading must not replace a newer one.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -158,6 +160,7 @@ impl Control {
         Self(Arc::new(Inner {
             parts,
             throttle: throttle::Throttle::default(),
+            refusals: refusals::Refusals::default(),
             reloading: Default::default(),
         }))
     }

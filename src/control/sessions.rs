@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{Control, ControlError, SecretInput, throttle::Subjects, users::normalised_email};
 use crate::{
     config::SecretText,
-    domain::{Actor, AuditAction, AuditEvent, Role},
+    domain::{Actor, AuditAction, AuditEvent, RequestId, Role},
     store::{Page, StoreError, TenantScope, User, user_find, user_update},
     vault::{SessionSubject, password},
 };
@@ -27,16 +27,25 @@ pub struct Session {
     pub expires_in: u64,
 }
 
+/// Where a login comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoginOrigin {
+    /// The client's address; failures are counted by it.
+    pub address: Option<IpAddr>,
+    /// The request on the admin plane; the audit log names it.
+    pub request: Option<RequestId>,
+}
+
 impl Control {
     /// Checks email and password and begins a session. Every answer takes one hash, whether the account exists or not.
     pub async fn login(
         &self,
         email: &str,
         password: SecretInput,
-        address: Option<IpAddr>,
+        origin: LoginOrigin,
     ) -> Result<Session, ControlError> {
         let email = normalised_email(email);
-        let subjects = Subjects::new(&email, address);
+        let subjects = Subjects::new(&email, origin.address);
         self.refuse_throttled(subjects)?;
         // No account has such an address, and Postgres takes no NUL in a text.
         let user = if email.chars().any(char::is_control) {
@@ -50,10 +59,10 @@ impl Control {
         // Others may have failed while this one waited for its hash.
         self.refuse_throttled(subjects)?;
         match user {
-            Some(user) if right && user.is_active => self.welcome(user, &password).await,
+            Some(user) if right && user.is_active => self.welcome(user, &password, origin).await,
             other => {
                 self.0.throttle.failed(subjects, self.clock.now());
-                self.note_refusal(other.as_ref()).await?;
+                self.note_refusal(other.as_ref(), origin).await?;
                 Err(ControlError::BadCredentials)
             }
         }
@@ -71,7 +80,7 @@ impl Control {
         if !user.is_active || user.session_version != claims.session_version {
             return Err(ControlError::NoSession);
         }
-        Ok(Actor::User { id: user.id, role: user.role, tenant: user.tenant_id })
+        Ok(Actor::User { id: user.id, role: user.role, tenant: user.tenant_id, request: None })
     }
 
     /// A session of an owner for a command that runs on the gateway's own data directory; it lasts for `ttl`. Fails
@@ -97,14 +106,20 @@ impl Control {
         }
     }
 
-    async fn welcome(&self, user: User, password: &SecretText) -> Result<Session, ControlError> {
+    async fn welcome(
+        &self,
+        user: User,
+        password: &SecretText,
+        origin: LoginOrigin,
+    ) -> Result<Session, ControlError> {
         let rehashed = if password::is_outdated(&user.password_hash) {
             // An old password may be weaker than a new one must be; then it keeps its old hash.
             self.passwords.hash(password, Some(&user.email)).await.ok()
         } else {
             None
         };
-        let actor = Actor::User { id: user.id, role: user.role, tenant: user.tenant_id };
+        let (id, role, tenant) = (user.id, user.role, user.tenant_id);
+        let actor = Actor::User { id, role, tenant, request: origin.request };
         let act = self.begin_unasked(&actor).await?;
         let mut user = match user_find(act.tx(), TenantScope::house(), user.id).await {
             Ok(now) if now.is_active && now.session_version == user.session_version => now,
@@ -126,12 +141,15 @@ impl Control {
         })
     }
 
-    async fn note_refusal(&self, user: Option<&User>) -> Result<(), ControlError> {
+    async fn note_refusal(&self, user: Option<&User>, origin: LoginOrigin) -> Result<(), ControlError> {
         let act = self.begin_unasked(&Actor::System).await?;
         // What was typed for an unknown account may be a password in the wrong field: it is not kept.
         let event = AuditEvent {
             object: user.map(|user| user.id.to_string()),
-            ..act.event(AuditAction::LoginRefused, user.map(|user| user.tenant_id), "").refused()
+            ..act
+                .event(AuditAction::LoginRefused, user.map(|user| user.tenant_id), "")
+                .in_request(origin.request)
+                .refused()
         };
         act.commit(event).await
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TenantId, UserId};
+use super::{RequestId, TenantId, UserId};
 
 /// What a person is trusted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Actor {
         role: Role,
         /// In which tenant; an owner's is the one they act on by default.
         tenant: TenantId,
+        /// In which request on the admin plane; the audit log names it.
+        request: Option<RequestId>,
     },
     /// Whoever runs the commands on the gateway's own machine.
     Cli,
@@ -89,6 +91,23 @@ impl Actor {
             Self::User { id, .. } => id.to_string(),
             Self::Cli => "cli".into(),
             Self::System => "system".into(),
+        }
+    }
+
+    /// The same actor, acting in this request on the admin plane.
+    #[must_use]
+    pub fn in_request(self, request: Option<RequestId>) -> Self {
+        match self {
+            Self::User { id, role, tenant, .. } => Self::User { id, role, tenant, request },
+            Self::Cli | Self::System => self,
+        }
+    }
+
+    /// The request on the admin plane in which they act.
+    pub const fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::User { request, .. } => *request,
+            Self::Cli | Self::System => None,
         }
     }
 

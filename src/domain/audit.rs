@@ -201,6 +201,18 @@ impl AuditEvent {
         }
     }
 
+    /// It was done to nothing that has an id.
+    #[must_use]
+    pub fn on_nothing(self) -> Self {
+        Self { object: None, ..self }
+    }
+
+    /// It was done in this request on the admin plane.
+    #[must_use]
+    pub fn in_request(self, request: Option<RequestId>) -> Self {
+        Self { request, ..self }
+    }
+
     /// It was asked for, and not allowed.
     #[must_use]
     pub fn refused(self) -> Self {

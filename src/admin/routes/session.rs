@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     admin::{
         AdminError,
-        auth::{Address, Caller},
+        auth::{Caller, Origin},
         openapi,
         page::{Body, MAX_LOGIN_BODY},
     },
@@ -28,10 +28,10 @@ pub(in crate::admin) struct Login {
 
 pub(super) async fn login(
     State(control): State<Control>,
-    Address(address): Address,
+    Origin(origin): Origin,
     Body(asked): Body<Login, MAX_LOGIN_BODY>,
 ) -> Result<Json<Session>, AdminError> {
-    Ok(Json(control.login(&asked.email, asked.password, address).await?))
+    Ok(Json(control.login(&asked.email, asked.password, origin).await?))
 }
 
 /// Whose session it is.

@@ -238,7 +238,8 @@ async fn a_deleted_tenant_is_dead_everywhere() {
     assert_eq!(spend["data"][0]["tenant_id"], tenant.to_string(), "what was spent stays");
 
     // A session that was looked at just before makes nothing in it either.
-    let actor = Actor::User { id: user.parse().expect("an id"), role: Role::TenantAdmin, tenant };
+    let actor =
+        Actor::User { id: user.parse().expect("an id"), role: Role::TenantAdmin, tenant, request: None };
     let asked = NewVirtualKey { name: "late".into(), ..NewVirtualKey::default() };
     let late = house.control.virtual_key_create(&actor, asked, None).await;
     assert!(matches!(late, Err(ControlError::NotFound("tenant"))), "{late:?}");
