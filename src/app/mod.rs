@@ -4,6 +4,7 @@
 //! the listeners. Nothing listens before all of it is done. Shutdown is the reverse: accept nothing, let live requests
 //! finish, write every usage record, close the database.
 
+mod alarms;
 mod demo_house;
 pub mod doctor;
 mod error;
@@ -137,6 +138,8 @@ impl App {
         let settings = Arc::new(config);
         let client = build_client(&settings.upstream, Arc::new(egress.clone()))?;
         let (data_plane, admin_plane) = (Shutdown::new(), Shutdown::new());
+        let (alarms, alarm_desk) = alarms::bell();
+        tracker.spawn(alarm_desk.run(control.clone(), background.clone()));
         let house = Arc::new(House {
             authenticator: Authenticator::new(
                 store.clone(),
@@ -153,6 +156,7 @@ impl App {
             upstream: Upstream::new(client, vault, Arc::new(egress)),
             health: Health::default(),
             counters,
+            alarms,
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             drains: Arc::new(Semaphore::new(DRAINS)),

@@ -6,6 +6,7 @@
 //! When the database is down every call answers with its error and nothing is half-done.
 
 mod act;
+mod alarms;
 mod aliases;
 mod audit;
 mod budgets;

@@ -1,6 +1,7 @@
 //! Words of the trade: pure values. No I/O, no async, no database, no HTTP; every other room speaks them.
 
 pub mod actor;
+pub mod alarm;
 pub mod audit;
 pub mod clock;
 pub mod egress;
@@ -16,6 +17,7 @@ pub mod usage;
 pub mod window;
 
 pub use actor::{Actor, Permission, Role};
+pub use alarm::{Alarms, UnsealableKey};
 pub use audit::{AuditAction, AuditCategory, AuditEvent, AuditOutcome};
 pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};

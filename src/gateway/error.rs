@@ -434,7 +434,7 @@ fn keeps_the_providers_words(failure: &Failure) -> bool {
 fn upstream_code(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSent { timed_out: true } | Failure::TimedOut => "upstream_timeout",
-        Failure::Unusable(_) => "no_provider_available",
+        Failure::Unusable(_) | Failure::Unsealable(_) => "no_provider_available",
         Failure::Unrecordable => "ledger_unavailable",
         Failure::Rejected { status: 401 | 403, error, .. } if !error.context_length => {
             "provider_key_rejected"
@@ -458,6 +458,16 @@ fn upstream(failure: &Failure, headers: &mut HeaderMap) -> Draft {
         }
         Failure::Ambiguous(why) => draft(502, "server_error", code, *why),
         Failure::Unusable(why) => draft(503, "server_error", code, *why),
+        Failure::Unsealable(_) => {
+            // It needs a person; an SDK that tries again by itself only makes noise.
+            headers.insert(should_retry, HeaderValue::from_static("false"));
+            draft(
+                503,
+                "server_error",
+                code,
+                "the stored provider key does not open, and no other is used in its place; whoever runs this gateway finds the reason in the audit log",
+            )
+        }
         Failure::Unrecordable => draft(503, "server_error", code, UNRECORDABLE),
         Failure::Rejected { status: 401 | 403, error, .. } if !error.context_length => {
             headers.insert(should_retry, HeaderValue::from_static("false"));

@@ -21,7 +21,7 @@ use crate::{
     dialects::{
         self, AnswerFacts, Call as DialectCall, Dialect, DialectError, ProviderError, UpstreamRequest,
     },
-    domain::{AttemptOutcome, ModelRef},
+    domain::{AttemptOutcome, ModelRef, UnsealableKey},
     upstream::{self, Failure, SentMark, Target, Verdict},
     vault::SealedRow,
     wire::Endpoint,
@@ -105,6 +105,15 @@ pub(super) async fn forward(
             Err(failure) => {
                 let verdict = failure.verdict();
                 end_failed(house, &candidate, &failure, meter);
+                if let Failure::Unsealable(reason) = failure {
+                    house.metrics.vault_open_failed(reason);
+                    house.alarms.ring(UnsealableKey {
+                        tenant: principal.key.tenant,
+                        key: candidate.key.id(),
+                        provider: candidate.model.provider.clone(),
+                        reason,
+                    });
+                }
                 if matches!(failure, Failure::Unrecordable) {
                     return Err(GatewayError::LedgerUnavailable);
                 }
@@ -346,7 +355,7 @@ pub(super) fn stands_for(error: &ProviderError) -> u16 {
 /// Settles an attempt that gave no answer.
 fn end_failed(house: &House, candidate: &Candidate, failure: &Failure, meter: &mut Meter) {
     let (outcome, charge) = match failure {
-        Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unrecordable => {
+        Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unsealable(_) | Failure::Unrecordable => {
             (AttemptOutcome::NotSent, Charge::Nothing)
         }
         // A refusal costs nothing, unless the provider reported usage with it.

@@ -42,7 +42,7 @@ use crate::{
     catalogue::{Catalogue, PriceBook, ServiceTier},
     config::Config,
     dialects::Asked,
-    domain::{Clock, RequestId},
+    domain::{Alarms, Clock, RequestId},
     ledger::Ledger,
     limits::{self, Counters},
     store::Store,
@@ -68,6 +68,8 @@ pub struct House {
     pub health: Health,
     /// Where rate limits are counted.
     pub counters: Counters,
+    /// Who is told of provider keys that do not open.
+    pub alarms: Alarms,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Wall time.

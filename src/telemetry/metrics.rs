@@ -74,6 +74,11 @@ struct CodeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaneLabels {
     plane: &'static str,
 }
@@ -95,6 +100,7 @@ pub struct Metrics {
     cost: Family<ModelLabels, Counter>,
     refusals: Family<CodeLabels, Counter>,
     cooldowns: Family<ProviderLabels, Counter>,
+    vault_open_failures: Family<ReasonLabels, Counter>,
     requests_in_flight: Gauge,
     data_connections: Gauge,
     admin_connections: Gauge,
@@ -140,6 +146,10 @@ pub struct Metrics {
     pub unpriced_requests: Counter,
     /// Nano-USD that providers reported beyond what was reserved under a hard cap.
     pub clamped_nano_usd: Counter,
+    /// Checkpoints of the audit log that reached the operator's sink.
+    pub audit_checkpoints: Counter,
+    /// Tries to hand over a checkpoint that failed and are made again.
+    pub audit_checkpoint_failures: Counter,
     /// What looked like credentials and was taken out of log lines. Anything but 0 is a bug of ours.
     pub scrubbed: Counter,
 }
@@ -200,6 +210,12 @@ impl Metrics {
                 all,
                 "cooldowns",
                 "Times that a provider key was set aside after failures",
+                Family::default(),
+            ),
+            vault_open_failures: register(
+                all,
+                "vault_open_failures",
+                "Stored provider keys that did not open for a request, by reason; anything but 0 needs a person",
                 Family::default(),
             ),
             requests_in_flight: register(
@@ -336,6 +352,18 @@ impl Metrics {
                 "Cost that providers reported beyond its reservation under a hard cap, in nano-USD",
                 Counter::default(),
             ),
+            audit_checkpoints: register(
+                all,
+                "audit_checkpoints",
+                "Signed checkpoints of the audit log that reached the configured sink",
+                Counter::default(),
+            ),
+            audit_checkpoint_failures: register(
+                all,
+                "audit_checkpoint_failures",
+                "Tries to hand over a checkpoint of the audit log that failed and are made again",
+                Counter::default(),
+            ),
             scrubbed: register(
                 all,
                 "scrubbed",
@@ -415,6 +443,11 @@ impl Metrics {
     /// A provider key was set aside after failures.
     pub fn cooldown_began(&self, provider: &str) {
         self.cooldowns.get_or_create(&ProviderLabels { provider: self.providers.label(provider) }).inc();
+    }
+
+    /// A stored provider key did not open for a request.
+    pub fn vault_open_failed(&self, reason: &'static str) {
+        self.vault_open_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// All metrics in the OpenMetrics text format, [`CONTENT_TYPE`].

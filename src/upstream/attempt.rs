@@ -29,12 +29,19 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
 /// changes is loaded anew, and the policy stays the same as long as the process.
 #[derive(Debug, Default)]
-pub struct CheckedUrl(OnceLock<Url>);
+pub struct CheckedUrl(OnceLock<Checked>);
+
+#[derive(Debug)]
+struct Checked {
+    url: Url,
+    /// Scheme, host and port.
+    origin: String,
+}
 
 impl CheckedUrl {
-    fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Url, Failure> {
-        if let Some(url) = self.0.get() {
-            return Ok(url);
+    fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Checked, Failure> {
+        if let Some(checked) = self.0.get() {
+            return Ok(checked);
         }
         // The connector asks no resolver about literal addresses, and knows no ports: both are checked here.
         policy
@@ -42,7 +49,8 @@ impl CheckedUrl {
             .map_err(|_| Failure::Unusable("the provider key's `base_url` may not be called"))?;
         let url = Url::parse(base_url)
             .map_err(|_| Failure::Unusable("the provider key's `base_url` is unreadable"))?;
-        Ok(self.0.get_or_init(|| url))
+        let origin = url.origin().ascii_serialization();
+        Ok(self.0.get_or_init(|| Checked { url, origin }))
     }
 }
 
@@ -95,7 +103,13 @@ impl Upstream {
     /// A [`Failure`] that says whether anything was sent. Error statuses are answers here, not failures.
     pub async fn send(&self, call: Call<'_>) -> Result<Response<reqwest::Body>, Failure> {
         let Call { grant, target, request, first_byte, deadline, sent } = call;
-        let url = at(target.checked_url.get(target.base_url, &self.policy)?, &request.path);
+        let Checked { url, origin } = target.checked_url.get(target.base_url, &self.policy)?;
+        if origin != target.sealed.origin {
+            // The key is sealed for an origin and this is another: somebody changed where it is sent.
+            tracing::error!(provider_key = %grant.provider_key(), "vault.base_url_elsewhere");
+            return Err(Failure::Unsealable("mismatch"));
+        }
+        let url = at(url, &request.path);
         let mut outgoing = Request::new(Method::POST, url);
         *outgoing.headers_mut() = self.headers(grant, &target, &request)?;
         *outgoing.body_mut() =
@@ -130,7 +144,7 @@ impl Upstream {
         }
         let secret = self.vault.open_provider_key(&grant, &target.sealed).map_err(|error| {
             tracing::error!(provider_key = %grant.provider_key(), reason = %error, "vault.open_failed");
-            Failure::Unusable("the stored provider key cannot be opened")
+            Failure::Unsealable(error.reason())
         })?;
         if !secret.is_empty() {
             let (name, value) = credential(target.auth, &secret)
@@ -192,7 +206,10 @@ mod tests {
         let checked = CheckedUrl::default();
         for _ in 0..2 {
             let url = checked.get("https://api.openai.com/v1", &policy).expect("a public address");
-            assert_eq!(url.as_str(), "https://api.openai.com/v1");
+            assert_eq!(
+                (url.url.as_str(), url.origin.as_str()),
+                ("https://api.openai.com/v1", "https://api.openai.com")
+            );
         }
     }
 }

@@ -12,8 +12,11 @@ pub enum Failure {
         /// Whether it was the connection that took too long.
         timed_out: bool,
     },
-    /// The stored key could not be opened, or its address may not be called. Nothing was sent.
+    /// The key cannot be put into a request, or its address may not be called. Nothing was sent.
     Unusable(&'static str),
+    /// The stored key does not open as what its row says it is; the reason out of a small set of names. Nothing was sent,
+    /// and no other key may be tried in its place: whoever can spoil a row must not choose the key that is used.
+    Unsealable(&'static str),
     /// It could not be noted that it is sent, so it was not.
     Unrecordable,
     /// The provider answered with an error status, or with an error in place of an answer.
@@ -49,7 +52,7 @@ impl Failure {
                 300..=399 | 401 | 403 | 408 | 409 | 425 | 429 | 500.. => Verdict::Next,
                 _ => Verdict::Stop,
             },
-            Self::Unrecordable => Verdict::Stop,
+            Self::Unsealable(_) | Self::Unrecordable => Verdict::Stop,
             _ => Verdict::Next,
         }
     }
@@ -59,7 +62,8 @@ impl Failure {
         match self {
             Self::NotSent { .. } | Self::Unusable(_) | Self::Ambiguous(_) | Self::TimedOut => true,
             Self::Rejected { status, .. } => matches!(status, 401 | 403 | 408 | 429 | 500..),
-            Self::Unrecordable => false,
+            // A key that rested would let others answer in its place, and nobody would notice.
+            Self::Unsealable(_) | Self::Unrecordable => false,
         }
     }
 
@@ -91,5 +95,7 @@ mod tests {
         }
         assert_eq!(rejected(400, true).verdict(), Verdict::Next, "a longer context may fit elsewhere");
         assert_eq!(Failure::TimedOut.verdict(), Verdict::Next);
+        assert_eq!(Failure::Unsealable("mismatch").verdict(), Verdict::Stop);
+        assert!(!Failure::Unsealable("mismatch").blames_the_key(), "others would answer in its place");
     }
 }

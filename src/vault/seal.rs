@@ -47,6 +47,18 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Which of the four it is: for metrics and the audit log.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownMasterKey { .. } => "unknown_master_key",
+            Self::Broken => "broken",
+            Self::Mismatch { .. } => "mismatch",
+        }
+    }
+}
+
 /// A provider key's row as it stands in the database.
 #[derive(Clone, Copy)]
 pub struct SealedRow<'a> {
