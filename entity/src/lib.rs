@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "the derive makes items that cannot carry docs")]
 
+pub mod audit_anchor;
 pub mod audit_entry;
 pub mod audit_head;
 pub mod budget;

@@ -16,6 +16,8 @@ mod m20261121_000006_spend_rollup;
 mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
 
+pub use m20261121_000004_audit_and_changes::AUDIT_TRIGGERS;
+
 /// All steps, oldest first.
 pub struct Migrator;
 

@@ -23,7 +23,7 @@ pub(super) struct Described {
     body: Option<RefOr<Schema>>,
     body_may_be_missing: bool,
     answer: Option<(u16, &'static str, Option<RefOr<Schema>>)>,
-    answers_csv_too: bool,
+    answers_text_too: Option<&'static str>,
     idempotent: bool,
     schemas: Vec<(String, RefOr<Schema>)>,
 }
@@ -72,7 +72,13 @@ impl Described {
 
     /// The same as CSV, where it is asked for.
     pub(super) fn answers_csv_too(mut self) -> Self {
-        self.answers_csv_too = true;
+        self.answers_text_too = Some("text/csv");
+        self
+    }
+
+    /// The same as JSON lines, where they are asked for.
+    pub(super) fn answers_lines_too(mut self) -> Self {
+        self.answers_text_too = Some("application/x-ndjson");
         self
     }
 
@@ -150,9 +156,9 @@ pub fn document() -> OpenApi {
             if let Some(schema) = schema {
                 response = response.content(content_type, ContentBuilder::new().schema(Some(schema)).build());
             }
-            if described.answers_csv_too {
+            if let Some(kind) = described.answers_text_too {
                 let text = ContentBuilder::new().schema(Some(String::schema())).build();
-                response = response.content("text/csv", text);
+                response = response.content(kind, text);
             }
             operation = operation.response(status.to_string(), response.build());
         }

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    control::Control,
     domain::{Clock, Timestamp},
     limits::Limiters,
     store::Store,
@@ -24,9 +25,12 @@ const CHANGES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Chores {
     pub(super) limiters: Arc<Limiters>,
     pub(super) store: Store,
+    pub(super) control: Control,
     pub(super) clock: Clock,
     /// How long usage rows are kept; `None` means for ever.
     pub(super) usage_retention: Option<Duration>,
+    /// How long audit entries are kept; `None` means for ever.
+    pub(super) audit_retention: Option<Duration>,
 }
 
 /// What is deleted for its age.
@@ -34,6 +38,7 @@ pub(super) struct Chores {
 enum Old {
     Usage,
     Changes,
+    Audit,
 }
 
 impl Old {
@@ -41,6 +46,7 @@ impl Old {
         match self {
             Self::Usage => "usage",
             Self::Changes => "changes",
+            Self::Audit => "audit",
         }
     }
 }
@@ -56,6 +62,14 @@ impl Chores {
                     self.prune(Old::Usage, now.minus(kept)).await;
                 }
                 self.prune(Old::Changes, now.minus(CHANGES_KEPT)).await;
+                if let Some(kept) = self.audit_retention {
+                    match self.control.audit_prune(kept).await {
+                        Ok(_) => self.prune(Old::Audit, now.minus(kept)).await,
+                        Err(error) => {
+                            tracing::warn!(what = "audit", reason = %error, "rows.prune_failed");
+                        }
+                    }
+                }
                 tokio::time::sleep(TURN).await;
             }
         };
@@ -69,6 +83,8 @@ impl Chores {
             let lot = match old {
                 Old::Usage => self.store.prune_usage(before).await,
                 Old::Changes => self.store.prune_changes(before).await,
+                // What an anchor stands for, whatever its age.
+                Old::Audit => self.store.audit_delete_pruned().await,
             };
             match lot {
                 Ok(0) => break,

@@ -5,6 +5,7 @@
 //! finish, write every usage record, close the database.
 
 mod alarms;
+mod checkpoints;
 mod demo_house;
 pub mod doctor;
 mod error;
@@ -19,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::housekeeping::Chores;
+use self::{checkpoints::Checkpoints, housekeeping::Chores};
 pub use self::{
     demo_house::{DEMO_ADMIN, DemoAccess},
     error::StartError,
@@ -83,6 +84,7 @@ pub struct App {
     admin_plane: Shutdown,
     background: CancellationToken,
     tracker: TaskTracker,
+    checkpoints: Option<Arc<Checkpoints>>,
     store: Store,
     _lock: InstanceLock,
 }
@@ -176,10 +178,19 @@ impl App {
         let chores = Chores {
             limiters,
             store: store.clone(),
+            control: control.clone(),
             clock: clock.clone(),
             usage_retention: settings.usage_retention,
+            audit_retention: settings.audit.retention,
         };
         tracker.spawn(chores.run(background.clone()));
+        let checkpoints = match &settings.audit.checkpoint {
+            Some(sink) => Checkpoints::new(control.clone(), Arc::clone(&metrics), sink)?.map(Arc::new),
+            None => None,
+        };
+        if let Some(checkpoints) = &checkpoints {
+            tracker.spawn(Arc::clone(checkpoints).run(background.clone()));
+        }
 
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);
@@ -229,6 +240,7 @@ impl App {
             admin_plane,
             background,
             tracker,
+            checkpoints,
             store,
             _lock: lock,
         })
@@ -243,6 +255,9 @@ impl App {
         self.background.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+        if let Some(checkpoints) = self.checkpoints {
+            checkpoints.last().await;
+        }
         drop(self.house);
         drop(self.control);
         if let Err(error) = self.store.close().await {

@@ -1,6 +1,6 @@
 //! `keystile audit …` and `keystile events …`
 
-use std::process::ExitCode;
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -10,9 +10,9 @@ use super::{
     output::{self, Table, or_dash},
 };
 use crate::{
-    control::{AuditView, Control},
+    control::{AuditQuery, AuditView, Checkpoint, Control, Fit},
     domain::Actor,
-    store::{AuditFilter, Page},
+    store::Page,
 };
 
 #[derive(Subcommand)]
@@ -24,7 +24,14 @@ pub(super) enum Audit {
         /// The head that is known from elsewhere, as `SEQ:MAC`: shows that nothing was cut off.
         #[arg(long, value_name = "SEQ:MAC")]
         expect_head: Option<String>,
+        /// A file of checkpoints, one JSON line each: shows that each fits the chain.
+        #[arg(long, value_name = "FILE")]
+        checkpoints: Option<PathBuf>,
     },
+    /// Everything that matches as JSON lines, oldest first.
+    Export(Export),
+    /// Where the chain ends now, signed, as a JSON line.
+    Checkpoint,
 }
 
 #[derive(Subcommand)]
@@ -33,10 +40,24 @@ pub(super) enum Events {
     List(List),
 }
 
+/// By what `--filter` filters.
+const FILTER: &str = "`action=…`, `category=…`, `actor=…`, `outcome=…`, `object=…`, `from=…` or `to=…`; with commas, or given more than once";
+
+#[derive(Args)]
+pub(super) struct Export {
+    /// Not before: RFC 3339 or a UTC date.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Before: RFC 3339 or a UTC date.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    #[arg(long, value_name = "NAME=VALUE", help = FILTER)]
+    filter: Vec<String>,
+}
+
 #[derive(Args)]
 pub(super) struct List {
-    /// `category=…`, `action=…` or `actor=…`; may be given more than once.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", help = FILTER)]
     filter: Vec<String>,
     /// How many.
     #[arg(long, default_value_t = 50)]
@@ -50,7 +71,15 @@ impl Audit {
     pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(list) => list.run(shared).await,
-            Self::Verify { expect_head } => verify(shared, expect_head.as_deref()).await,
+            Self::Verify { expect_head, checkpoints } => {
+                verify(shared, expect_head.as_deref(), checkpoints).await
+            }
+            Self::Export(export) => export.run(shared).await,
+            Self::Checkpoint => {
+                let checkpoint = open::control(shared).await?.audit_checkpoint().await?;
+                output::line(serde_json::to_string(&checkpoint)?)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
@@ -63,25 +92,10 @@ impl Events {
 }
 
 impl List {
-    fn filter(&self) -> anyhow::Result<AuditFilter> {
-        let mut filter = AuditFilter::default();
-        for term in &self.filter {
-            let (name, value) =
-                term.split_once('=').with_context(|| format!("`{term}` is not `name=value`"))?;
-            match name {
-                "category" => filter.category = Some(value.into()),
-                "action" => filter.action = Some(value.into()),
-                "actor" => filter.actor = Some(value.into()),
-                _ => anyhow::bail!("there is no filter `{name}`; use `category`, `action` or `actor`"),
-            }
-        }
-        Ok(filter)
-    }
-
     async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
-        let filter = self.filter()?;
+        let query = asked(&self.filter)?;
         anyhow::ensure!(self.limit > 0, "`--limit` must be at least 1");
-        let entries = newest(&open::control(shared).await?, &filter, self.limit).await?;
+        let entries = newest(&open::control(shared).await?, &query, self.limit).await?;
         if self.json {
             output::json(&entries)?
         } else {
@@ -91,13 +105,46 @@ impl List {
     }
 }
 
+impl Export {
+    async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
+        let mut query = asked(&self.filter)?;
+        for (name, value) in [("from", self.from), ("to", self.to)] {
+            if let Some(value) = value {
+                query.add(&format!("{name}={value}"))?;
+            }
+        }
+        let mut export = open::control(shared).await?.audit_export(&Actor::Cli, &query).await?;
+        loop {
+            let page = export.next().await?;
+            if page.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            let mut lines = String::new();
+            for entry in &page {
+                lines.push_str(&serde_json::to_string(entry)?);
+                lines.push('\n');
+            }
+            output::text(&lines)?;
+        }
+    }
+}
+
+/// What `--filter` asks for.
+fn asked(filters: &[String]) -> anyhow::Result<AuditQuery> {
+    let mut query = AuditQuery::default();
+    for terms in filters {
+        query.add(terms)?;
+    }
+    Ok(query)
+}
+
 /// The newest `limit` entries, in as many pages as they take.
-async fn newest(control: &Control, filter: &AuditFilter, limit: u64) -> anyhow::Result<Vec<AuditView>> {
+async fn newest(control: &Control, query: &AuditQuery, limit: u64) -> anyhow::Result<Vec<AuditView>> {
     let (mut entries, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let left = limit - entries.len() as u64;
         let page = Page::parse(Some(left), cursor.as_deref()).context("a page cannot be asked for")?;
-        let mut found = control.audit_entries(&Actor::Cli, filter, &page).await?;
+        let mut found = control.audit_entries(&Actor::Cli, query, &page).await?;
         entries.append(&mut found.items);
         if found.next_cursor.is_none() || entries.len() as u64 >= limit {
             return Ok(entries);
@@ -106,7 +153,11 @@ async fn newest(control: &Control, filter: &AuditFilter, limit: u64) -> anyhow::
     }
 }
 
-async fn verify(shared: &Shared, expected: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn verify(
+    shared: &Shared,
+    expected: Option<&str>,
+    checkpoints: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
     let expected = match expected {
         None => None,
         Some(text) => {
@@ -114,16 +165,50 @@ async fn verify(shared: &Shared, expected: Option<&str>) -> anyhow::Result<ExitC
             Some((seq.parse().context("`--expect-head` begins with a number")?, mac))
         }
     };
-    let verdict = open::control(shared).await?.audit_verify(expected).await?;
+    let noted = match &checkpoints {
+        None => String::new(),
+        Some(file) => {
+            fs::read_to_string(file).with_context(|| format!("`{}` cannot be read", file.display()))?
+        }
+    };
+    let control = open::control(shared).await?;
+    let verdict = control.audit_verify(expected).await?;
     if let Some(bad) = verdict.first_bad {
         // The exit code says it too, also when nobody reads.
         output::line(format_args!("broken at entry {}: {}", bad.seq, bad.why)).ok();
         return Ok(ExitCode::FAILURE);
     }
-    output::line(format_args!(
-        "{} entries hold; head {}:{}",
-        verdict.good, verdict.head_seq, verdict.head_mac
-    ))?;
+    let (mut good, mut pruned) = (0, 0);
+    for (number, line) in noted.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let number = number + 1;
+        let Ok(checkpoint) = serde_json::from_str::<Checkpoint>(line) else {
+            output::line(format_args!("line {number} is no checkpoint")).ok();
+            return Ok(ExitCode::FAILURE);
+        };
+        match control.audit_fits(&checkpoint).await? {
+            Fit::Good => good += 1,
+            Fit::Pruned => pruned += 1,
+            Fit::Bad(why) => {
+                let seq = checkpoint.seq;
+                output::line(format_args!(
+                    "the checkpoint of line {number} does not fit at entry {seq}: {why}"
+                ))
+                .ok();
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    let entries = verdict.good - verdict.pruned;
+    output::line(format_args!("{entries} entries hold; head {}:{}", verdict.head_seq, verdict.head_mac))?;
+    if verdict.pruned > 0 {
+        output::line(format_args!("the first {} were pruned", verdict.pruned))?;
+    }
+    if checkpoints.is_some() {
+        output::line(match pruned {
+            0 => format!("{good} checkpoints fit"),
+            _ => format!("{good} checkpoints fit; {pruned} are of entries that were pruned"),
+        })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

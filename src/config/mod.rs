@@ -23,6 +23,6 @@ pub use env::{Environment, environment};
 pub use error::{ConfigError, Origin};
 pub use load::Overrides;
 pub use settings::{
-    Admin, ClientSettings, Config, DatabaseUrl, Durability, EgressAllow, JwtKey, Ledger, Limits, LogFormat,
-    MasterKeyText, Redis, SecretText, Server, Telemetry, Upstream, Vault,
+    Admin, CheckpointSink, ClientSettings, Config, DatabaseUrl, Durability, EgressAllow, JwtKey, Ledger,
+    Limits, LogFormat, MasterKeyText, Redis, SecretText, Server, Telemetry, Upstream, Vault,
 };

@@ -48,6 +48,8 @@ pub struct Config {
     pub usage_retention: Option<Duration>,
     /// Where several instances count rates together.
     pub redis: Redis,
+    /// The audit log.
+    pub audit: Audit,
     /// Master keys and key retrieval.
     pub vault: Vault,
     /// People and their sessions.
@@ -131,6 +133,24 @@ impl Default for Redis {
     fn default() -> Self {
         Self { url: None, timeout: Duration::from_millis(50) }
     }
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default)]
+pub struct Audit {
+    /// Where signed checkpoints of the chain go; `None`: nowhere.
+    pub checkpoint: Option<CheckpointSink>,
+    /// How long entries are kept; `None` means for ever.
+    pub retention: Option<Duration>,
+}
+
+/// Where signed checkpoints of the audit chain go.
+#[derive(Clone, Debug)]
+pub enum CheckpointSink {
+    /// One line each, at the end of a file.
+    File(PathBuf),
+    /// One POST each; the URL may carry a password.
+    Url(SecretText),
 }
 
 /// Master keys and key retrieval.

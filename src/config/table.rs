@@ -57,6 +57,8 @@ settings! {
     Some("database.usage_retention"), Some("KEYSTILE_USAGE_RETENTION") => usage_retention = value::retention;
     Some("redis.url"), Some("KEYSTILE_REDIS_URL") => redis.url = |v| value::redis_url(v).map(Some);
     Some("redis.timeout"), None => redis.timeout = value::duration;
+    Some("audit.checkpoint"), Some("KEYSTILE_AUDIT_CHECKPOINT") => audit.checkpoint = |v| value::checkpoint_sink(v).map(Some);
+    Some("audit.retention"), Some("KEYSTILE_AUDIT_RETENTION") => audit.retention = value::audit_retention;
     Some("vault.master_key_file"), None => vault.master_keys = value::master_key_file;
     None, Some("PROVIDER_KEY_ENCRYPTION_KEY") => vault.master_keys = value::master_keys;
     Some("vault.allow_retrieval"), Some("KEYSTILE_VAULT_ALLOW_RETRIEVAL")

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
-use super::settings::{Durability, EgressAllow, JwtKey, LogFormat, SecretText};
+use super::settings::{CheckpointSink, Durability, EgressAllow, JwtKey, LogFormat, SecretText};
 use crate::domain::sqlite_file;
 
 /// Spellings that stand in examples and are never a secret.
@@ -124,6 +124,47 @@ pub(super) fn retention(value: Value) -> Result<Option<Duration>, String> {
             "cannot be `{}`; write `forever`, or a duration of at least a day and at most ten years such as `400d`",
             *text
         )),
+    }
+}
+
+/// How long audit entries are kept: a duration of at least 30 days, or `forever`, which is `None`.
+pub(super) fn audit_retention(value: Value) -> Result<Option<Duration>, String> {
+    const LEAST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    let text = value.text()?;
+    match retention(Value::of(&text)) {
+        Ok(None) => Ok(None),
+        Ok(Some(kept)) if kept >= LEAST => Ok(Some(kept)),
+        _ => Err(format!(
+            "cannot be `{}`; write `forever`, or a duration of at least 30 days and at most ten years such as `400d`",
+            *text
+        )),
+    }
+}
+
+/// Where checkpoints go: `file:/path`, or a URL. Plain http only on the gateway's own machine: whoever can change a
+/// checkpoint on its way can spoil it.
+pub(super) fn checkpoint_sink(value: Value) -> Result<CheckpointSink, String> {
+    // The URL may carry a password and is not repeated.
+    const FORM: &str = "cannot be used; write `file:/absolute/path`, or `https://host/path` (`http://` only to a loopback address)";
+    let text = value.text()?;
+    if let Some(path) = text.strip_prefix("file:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') || path.ends_with('/') {
+            return Err(FORM.to_owned());
+        }
+        return Ok(CheckpointSink::File(path.into()));
+    }
+    let url = url::Url::parse(&text).map_err(|_| FORM.to_owned())?;
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(CheckpointSink::Url(text.into())),
+        "http" if loopback => Ok(CheckpointSink::Url(text.into())),
+        _ => Err(FORM.to_owned()),
     }
 }
 
@@ -355,6 +396,33 @@ mod tests {
         assert_eq!(read("24h"), Ok(Some(Duration::from_secs(24 * 3600))));
         for wrong in ["", "0s", "23h", "never", "400", "4000d"] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn audit_entries_are_kept_for_30_days_or_longer() {
+        let read = |text: &str| audit_retention(Value::of(text));
+        assert_eq!(read("forever"), Ok(None));
+        assert_eq!(read("30d"), Ok(Some(Duration::from_secs(30 * 24 * 3600))));
+        for wrong in ["29d", "0s", "never", "", "4000d"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn checkpoints_go_to_a_file_or_over_tls() {
+        let read = |text: &str| checkpoint_sink(Value::of(text));
+        for file in ["file:/var/log/keystile/audit", "file:///var/log/keystile/audit"] {
+            let sink = read(file).expect(file);
+            assert!(matches!(sink, CheckpointSink::File(path) if path.ends_with("keystile/audit")), "{file}");
+        }
+        for url in ["https://user:pw@log.example/keystile?x=1", "http://127.0.0.1:9000/x", "http://[::1]/x"] {
+            assert!(matches!(read(url), Ok(CheckpointSink::Url(_))), "{url}");
+        }
+        for wrong in ["", "file:", "file:relative", "file:/var/", "http://u:canary@log.example/", "syslog:x"]
+        {
+            let why = read(wrong).expect_err(wrong);
+            assert!(!why.contains("canary"), "{why}");
         }
     }
 

@@ -9,7 +9,11 @@ mod act;
 mod alarms;
 mod aliases;
 mod audit;
+mod audit_query;
+mod audit_retention;
+mod audit_verify;
 mod budgets;
+mod checkpoints;
 mod checks;
 mod csv;
 mod error;
@@ -42,8 +46,11 @@ use crate::{
 };
 
 pub use aliases::{AliasChange, AliasView, NewAlias};
-pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
+pub use audit::{AuditExport, AuditKey, AuditView};
+pub use audit_query::AuditQuery;
+pub use audit_verify::{AuditVerdict, BadEntry};
 pub use budgets::{BudgetChange, BudgetView, NewBudget};
+pub use checkpoints::{Checkpoint, Fit};
 pub use error::ControlError;
 pub use idempotency::Idempotency;
 pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
@@ -60,7 +67,7 @@ pub use users::{NewUser, UserChange, UserView};
 pub use virtual_keys::{KeyLife, MadeKey, NewVirtualKey, RotateKey, VirtualKeyChange, VirtualKeyView};
 
 /// Words of the store that callers need beside those of this room.
-pub use crate::store::{AuditFilter, Page, Paged, StoreError};
+pub use crate::store::{Page, Paged, StoreError};
 
 /// The tenant that exists from the start.
 pub const DEFAULT_TENANT: &str = "default";

@@ -247,12 +247,7 @@ impl Control {
     }
 
     async fn filter(&self, actor: &Actor, query: &UsageQuery) -> Result<UsageFilter, ControlError> {
-        let (from, to) = (bound("from", query.from.as_deref())?, bound("to", query.to.as_deref())?);
-        if let (Some(from), Some(to)) = (from, to)
-            && from > to
-        {
-            return Err(ControlError::bad("`from` must not be after `to`"));
-        }
+        let (from, to) = span(query.from.as_deref(), query.to.as_deref())?;
         let virtual_key = match &query.virtual_key_id {
             Some(text) => {
                 let key = text.parse().map_err(|_| ControlError::NotFound("virtual key"))?;
@@ -289,6 +284,20 @@ pub fn parse_page(limit: Option<&str>, cursor: Option<&str>) -> Result<Page, Con
     };
     Page::parse(limit, cursor)
         .ok_or_else(|| ControlError::bad("`limit` must be 1 or more, and `cursor` one that a list answered"))
+}
+
+/// Reads `from` and `to`.
+pub(super) fn span(
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), ControlError> {
+    let (from, to) = (bound("from", from)?, bound("to", to)?);
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        return Err(ControlError::bad("`from` must not be after `to`"));
+    }
+    Ok((from, to))
 }
 
 fn bound(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, ControlError> {

@@ -18,6 +18,10 @@ pub enum AuditCategory {
 }
 
 impl AuditCategory {
+    /// Every family.
+    pub const ALL: [Self; 4] =
+        [Self::SecretManagement, Self::KeyManagement, Self::Identity, Self::Configuration];
+
     /// The name used by the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,6 +45,9 @@ pub enum AuditOutcome {
 }
 
 impl AuditOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Success, Self::Refused, Self::Failure];
+
     /// The name used by the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,6 +65,9 @@ macro_rules! audit_actions {
         pub enum AuditAction { $($(#[$doc])* $name,)+ }
 
         impl AuditAction {
+            /// Every act.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
             /// The name used by the API and in the database.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }

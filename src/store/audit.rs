@@ -1,9 +1,10 @@
 //! The audit chain's rows: one head that every append locks, and entries that are never changed. What is MACed, and
 //! with which key, is `control`'s business.
 
-use entity::{audit_entry as entry, audit_head as head};
+use entity::{audit_anchor as anchor, audit_entry as entry, audit_head as head};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Set,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select, Set,
     sea_query::{Expr, OnConflict},
 };
 
@@ -11,6 +12,7 @@ use super::{Page, Paged, Store, StoreError, TenantScope, Tx, columns::moment, ro
 use crate::domain::{AuditId, RequestId, TenantId, Timestamp};
 
 const HEAD: i32 = 1;
+const ANCHOR: i32 = 1;
 const TABLE: &str = "audit_entry";
 
 /// One link of the chain.
@@ -60,7 +62,31 @@ pub struct AuditFilter {
     pub category: Option<String>,
     /// Only by this actor.
     pub actor: Option<String>,
+    /// Only those that went so.
+    pub outcome: Option<String>,
+    /// Only on this object.
+    pub object: Option<String>,
+    /// Not before this moment.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub to: Option<Timestamp>,
 }
+
+/// What stands for the oldest entries once they were pruned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainAnchor {
+    /// Of the last entry that was pruned.
+    pub seq: i64,
+    /// Of the last entry that was pruned.
+    pub mac: String,
+    /// When.
+    pub at: Timestamp,
+    /// What proves that the gateway made it; which bytes and key is `control`'s business.
+    pub seal: String,
+}
+
+/// Most entries that one call deletes.
+const PRUNED_AT_ONCE: u64 = 500;
 
 impl Store {
     /// Entries, newest first.
@@ -74,13 +100,9 @@ impl Store {
             Some(text) => Some(text.parse().ok().filter(|seq: &i64| *seq > 0).ok_or(StoreError::NotFound)?),
             None => None,
         };
-        let rows = entry::Entity::find()
-            .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
-            .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))
-            .apply_if(filter.category.as_ref(), |query, value| {
-                query.filter(entry::Column::Category.eq(value))
-            })
-            .apply_if(filter.actor.as_ref(), |query, value| query.filter(entry::Column::Actor.eq(value)))
+        let rows = self
+            .wanted(scope, filter)
+            .await?
             .apply_if(after, |query, after| query.filter(entry::Column::Seq.lt(after)))
             .order_by_desc(entry::Column::Seq)
             .limit(page.fetch())
@@ -88,6 +110,48 @@ impl Store {
             .await?;
         let entries = rows.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.cut(entries, |entry: &ChainedEntry| entry.seq.to_string()))
+    }
+
+    /// The entries after `after` and up to `through`, oldest first, at most `limit`: for exports.
+    pub async fn audit_entries_between(
+        &self,
+        scope: TenantScope,
+        filter: &AuditFilter,
+        (after, through): (i64, i64),
+        limit: u64,
+    ) -> Result<Vec<ChainedEntry>, StoreError> {
+        let rows = self
+            .wanted(scope, filter)
+            .await?
+            .filter(entry::Column::Seq.gt(after))
+            .filter(entry::Column::Seq.lte(through))
+            .order_by_asc(entry::Column::Seq)
+            .limit(limit)
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Entries that an anchor stands for do not count any more, also while they are being deleted: nothing vouches for
+    /// them.
+    async fn wanted(
+        &self,
+        scope: TenantScope,
+        filter: &AuditFilter,
+    ) -> Result<Select<entry::Entity>, StoreError> {
+        let pruned = self.audit_anchor().await?.map_or(0, |anchor| anchor.seq);
+        Ok(entry::Entity::find()
+            .filter(entry::Column::Seq.gt(pruned))
+            .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
+            .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))
+            .apply_if(filter.category.as_ref(), |query, value| {
+                query.filter(entry::Column::Category.eq(value))
+            })
+            .apply_if(filter.actor.as_ref(), |query, value| query.filter(entry::Column::Actor.eq(value)))
+            .apply_if(filter.outcome.as_ref(), |query, value| query.filter(entry::Column::Outcome.eq(value)))
+            .apply_if(filter.object.as_ref(), |query, value| query.filter(entry::Column::Object.eq(value)))
+            .apply_if(filter.from, |query, from| query.filter(entry::Column::At.gte(from.millis())))
+            .apply_if(filter.to, |query, to| query.filter(entry::Column::At.lt(to.millis()))))
     }
 
     /// The entries that follow `seq`, oldest first, as they stand: for verification.
@@ -107,6 +171,80 @@ impl Store {
         Ok(row
             .map_or(ChainHead { seq: 0, mac: String::new() }, |row| ChainHead { seq: row.seq, mac: row.mac }))
     }
+}
+
+impl Store {
+    /// What stands for the entries that were pruned, believable or not; `None` when none were.
+    pub async fn audit_anchor(&self) -> Result<Option<ChainAnchor>, StoreError> {
+        let row = anchor::Entity::find_by_id(ANCHOR).one(self.reader()).await?;
+        Ok(row.map(|row| ChainAnchor { seq: row.seq, mac: row.mac, at: moment(row.at), seal: row.seal }))
+    }
+
+    /// Whether [`audit_prunable`] would find something.
+    pub async fn audit_has_prunable(&self, before: Timestamp) -> Result<bool, StoreError> {
+        Ok(audit_prunable(self.reader(), before).await?.is_some())
+    }
+
+    /// Deletes some of the entries that the anchor stands for, oldest first. Answers how many; 0 when none are left.
+    pub async fn audit_delete_pruned(&self) -> Result<u64, StoreError> {
+        let Some(anchor) = self.audit_anchor().await? else { return Ok(0) };
+        let pruned = entry::Entity::find()
+            .select_only()
+            .column(entry::Column::Seq)
+            .filter(entry::Column::Seq.lte(anchor.seq))
+            .order_by_asc(entry::Column::Seq)
+            .limit(PRUNED_AT_ONCE);
+        let pruned: Vec<i64> = pruned.into_tuple().all(self.reader()).await?;
+        if pruned.is_empty() {
+            return Ok(0);
+        }
+        let deleted = self
+            .write(async |tx: &Tx| {
+                let delete = entry::Entity::delete_many().filter(entry::Column::Seq.is_in(pruned));
+                Ok::<_, StoreError>(delete.exec(tx).await?)
+            })
+            .await?;
+        Ok(deleted.rows_affected)
+    }
+}
+
+/// The last of the oldest entries that are all from before `before`, and its MAC; `None` when there is none beyond the
+/// anchor. Entries stand in the order of their numbers: a clock that was put back does not make a hole.
+pub async fn audit_prunable(
+    db: &impl ConnectionTrait,
+    before: Timestamp,
+) -> Result<Option<(i64, String)>, StoreError> {
+    let pruned = anchor::Entity::find_by_id(ANCHOR).one(db).await?.map_or(0, |row| row.seq);
+    let kept = entry::Entity::find()
+        .filter(entry::Column::Seq.gt(pruned))
+        .filter(entry::Column::At.gte(before.millis()))
+        .order_by_asc(entry::Column::Seq)
+        .one(db)
+        .await?
+        .map(|row| row.seq);
+    let last = entry::Entity::find()
+        .filter(entry::Column::Seq.gt(pruned))
+        .apply_if(kept, |query, kept| query.filter(entry::Column::Seq.lt(kept)))
+        .order_by_desc(entry::Column::Seq)
+        .one(db)
+        .await?;
+    Ok(last.map(|row| (row.seq, row.mac)))
+}
+
+/// Lets `anchor` stand for all entries up to its own; the head must be locked.
+pub async fn audit_anchor_set(tx: &Tx, anchor: &ChainAnchor) -> Result<(), StoreError> {
+    let row = anchor::ActiveModel {
+        id: Set(ANCHOR),
+        seq: Set(anchor.seq),
+        mac: Set(anchor.mac.clone()),
+        at: Set(anchor.at.millis()),
+        seal: Set(anchor.seal.clone()),
+    };
+    match anchor::Entity::find_by_id(ANCHOR).one(tx).await? {
+        Some(_) => row.update(tx).await?,
+        None => row.insert(tx).await?,
+    };
+    Ok(())
 }
 
 /// An entry exactly as its row says, believable or not.
@@ -150,16 +288,14 @@ impl RawEntry {
 /// Locks the end of the chain until the transaction ends, and says where it is. Two writers wait for each other here. An
 /// end that is not the last entry's is not appended to: the chain would go on from something nobody wrote.
 pub async fn audit_lock(tx: &Tx) -> Result<ChainHead, StoreError> {
-    head::Entity::insert(head::ActiveModel { id: Set(HEAD), seq: Set(0), mac: Set(String::new()) })
-        .on_conflict(OnConflict::column(head::Column::Id).do_nothing().to_owned())
-        .exec_without_returning(tx)
-        .await?;
-    // An update that changes nothing takes the row's lock on both databases.
-    head::Entity::update_many()
-        .col_expr(head::Column::Id, Expr::value(HEAD))
-        .filter(head::Column::Id.eq(HEAD))
-        .exec(tx)
-        .await?;
+    if !lock_head(tx).await? {
+        // Only the first act of all comes here. Of two that do at once one waits for the other and inserts nothing.
+        head::Entity::insert(head::ActiveModel { id: Set(HEAD), seq: Set(0), mac: Set(String::new()) })
+            .on_conflict(OnConflict::column(head::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?;
+        lock_head(tx).await?;
+    }
     let row = head::Entity::find_by_id(HEAD).one(tx).await?;
     let row = row.ok_or(StoreError::Corrupt { table: "audit_head", what: "id" })?;
     let last = entry::Entity::find_by_id(row.seq).one(tx).await?;
@@ -168,6 +304,16 @@ pub async fn audit_lock(tx: &Tx) -> Result<ChainHead, StoreError> {
         return Err(StoreError::Corrupt { table: "audit_head", what });
     }
     Ok(ChainHead { seq: row.seq, mac: row.mac })
+}
+
+/// An update that changes nothing takes the row's lock on both databases. Answers whether there is a row.
+async fn lock_head(tx: &Tx) -> Result<bool, StoreError> {
+    let locked = head::Entity::update_many()
+        .col_expr(head::Column::Id, Expr::value(HEAD))
+        .filter(head::Column::Id.eq(HEAD))
+        .exec(tx)
+        .await?;
+    Ok(locked.rows_affected > 0)
 }
 
 /// Appends an entry and moves the head to it; the head must be locked.
@@ -211,11 +357,31 @@ fn read(row: entry::Model) -> Result<ChainedEntry, StoreError> {
 
 #[cfg(test)]
 impl Store {
-    /// Runs a statement that no code of ours would: what somebody with the database in hand could do.
+    /// Runs a statement that no code of ours would: what somebody with the database in hand could do, who drops the
+    /// triggers first.
     pub(crate) async fn tamper(&self, sql: &str) {
-        use sea_orm::ConnectionTrait;
         let tx = self.begin().await.expect("a transaction");
+        for (table, trigger) in migration::AUDIT_TRIGGERS {
+            let drop = match tx.get_database_backend() {
+                sea_orm::DbBackend::Postgres => format!("DROP TRIGGER IF EXISTS {trigger} ON {table}"),
+                _ => format!("DROP TRIGGER IF EXISTS {trigger}"),
+            };
+            tx.execute_unprepared(&drop).await.expect("dropped");
+        }
         tx.execute_unprepared(sql).await.expect("a statement");
         tx.commit().await.expect("a commit");
+    }
+
+    /// Whether the database takes a statement from somebody who has the gateway's own access and no more.
+    pub(crate) async fn takes(&self, sql: &str) -> bool {
+        let tx = self.begin().await.expect("a transaction");
+        let taken = tx.execute_unprepared(sql).await.is_ok();
+        // Dropped, and so rolled back.
+        drop(tx);
+        taken
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.reader().get_database_backend() == sea_orm::DbBackend::Postgres
     }
 }

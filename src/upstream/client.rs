@@ -1,4 +1,4 @@
-//! The one HTTP client. HTTP/1.1 only: on a shared h2 connection one stalled reader could stall another tenant.
+//! The one HTTP client towards providers, and a plain one for the operator's own places. HTTP/1.1 only: on a shared h2 connection one stalled reader could stall another tenant.
 //! No redirects (custom key headers would follow them), no retries (each try needs its own reservation), no system
 //! proxy (it would resolve names itself, behind the address policy).
 
@@ -21,11 +21,29 @@ const IDLE_FOR: Duration = Duration::from_secs(55);
 ///
 /// # Errors
 /// When the TLS stack cannot be set up.
-#[expect(clippy::disallowed_methods, reason = "this is where the one client is built")]
 pub fn build_client(
     settings: &config::Upstream,
     policy: Arc<EgressPolicy>,
 ) -> Result<Client, reqwest::Error> {
+    bare()
+        .connect_timeout(settings.connect_timeout)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .pool_idle_timeout(IDLE_FOR)
+        .dns_resolver(GuardedResolver { policy })
+        .build()
+}
+
+/// A client for what the operator's own settings name, and nobody else may: it asks no policy about addresses. Each call
+/// takes at most `timeout`.
+///
+/// # Errors
+/// When the TLS stack cannot be set up.
+pub fn build_operator_client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    bare().timeout(timeout).build()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the clients are built")]
+fn bare() -> reqwest::ClientBuilder {
     // A slim container has no system roots; the bundled ones join whatever there is.
     let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
@@ -37,12 +55,7 @@ pub fn build_client(
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .tcp_nodelay(true)
-        .connect_timeout(settings.connect_timeout)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .pool_idle_timeout(IDLE_FOR)
         .tls_certs_merge(bundled)
-        .dns_resolver(GuardedResolver { policy })
-        .build()
 }
 
 /// Resolves names and keeps only the addresses that policy permits, at every new connection: a name that was good

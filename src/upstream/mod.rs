@@ -12,6 +12,6 @@ mod sent;
 
 pub use attempt::{Call, CheckedUrl, Target, Upstream};
 pub use classify::{Failure, Verdict};
-pub use client::build_client;
+pub use client::{build_client, build_operator_client};
 pub use health::{Health, Standing};
 pub use sent::SentMark;

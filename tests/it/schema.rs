@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance, lease, model_alias,
-    price, provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key,
-    virtual_key_secret,
+    audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
+    lease, model_alias, price, provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record,
+    user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -95,6 +95,7 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<usage_pruned::Entity>(&store, a_usage_pruned()).await,
         keeps::<audit_entry::Entity>(&store, an_audit_entry()).await,
         keeps::<audit_head::Entity>(&store, an_audit_head()).await,
+        keeps::<audit_anchor::Entity>(&store, an_audit_anchor()).await,
         keeps::<change_log::Entity>(&store, a_change()).await,
         keeps::<idempotency_key::Entity>(&store, an_idempotency_key()).await,
     ]);
@@ -496,6 +497,10 @@ fn an_audit_entry() -> audit_entry::Model {
 
 fn an_audit_head() -> audit_head::Model {
     audit_head::Model { id: 1, seq: 1, mac: "cd".repeat(32) }
+}
+
+fn an_audit_anchor() -> audit_anchor::Model {
+    audit_anchor::Model { id: 1, seq: 1, mac: "cd".repeat(32), at: 2, seal: "ef".repeat(32) }
 }
 
 fn a_change() -> change_log::Model {

@@ -115,6 +115,6 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/instances", house, get(instances::list), says("Gateways on this database, and what they have leased").answers_page::<InstanceView>()),
         route(M::POST, "/api/instances/{id}/release", house, post(instances::release), says("Give the leases of a silent gateway back").answers::<ReleasedView>(200)),
 
-        route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "limit", "cursor"]).answers_page::<AuditView>()),
+        route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "outcome", "object", "from", "to", "format", "limit", "cursor"]).answers_page::<AuditView>().answers_lines_too()),
     ]
 }
