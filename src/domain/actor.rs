@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TenantId, UserId};
+use super::{ServiceTokenId, TenantId, UserId};
 
 /// What a person is trusted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +76,13 @@ pub enum Actor {
         /// In which tenant; an owner's is the one they act on by default.
         tenant: TenantId,
     },
+    /// A service with a token. It fetches keys and has no permission at all.
+    Service {
+        /// Its token.
+        id: ServiceTokenId,
+        /// Whose keys.
+        tenant: TenantId,
+    },
     /// Whoever runs the commands on the gateway's own machine.
     Cli,
     /// The gateway itself.
@@ -87,6 +94,7 @@ impl Actor {
     pub fn label(&self) -> String {
         match self {
             Self::User { id, .. } => id.to_string(),
+            Self::Service { id, .. } => id.to_string(),
             Self::Cli => "cli".into(),
             Self::System => "system".into(),
         }
@@ -96,6 +104,7 @@ impl Actor {
     pub const fn may(&self, permission: Permission) -> bool {
         match self {
             Self::User { role, .. } => role.may(permission),
+            Self::Service { .. } => false,
             Self::Cli | Self::System => true,
         }
     }
@@ -104,7 +113,7 @@ impl Actor {
     pub const fn bound_to(&self) -> Option<TenantId> {
         match self {
             Self::User { role: Role::Owner, .. } | Self::Cli | Self::System => None,
-            Self::User { tenant, .. } => Some(*tenant),
+            Self::User { tenant, .. } | Self::Service { tenant, .. } => Some(*tenant),
         }
     }
 }
