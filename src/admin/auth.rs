@@ -4,16 +4,19 @@ use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderName, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::AdminError;
 use crate::{
-    control::{Control, ControlError},
-    domain::{Actor, Permission},
+    control::{Control, ControlError, ServiceCredential},
+    domain::{Actor, Permission, ServiceTokenPlaintext},
 };
+
+/// The header in which a service presents its token.
+pub(super) const SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
 
 /// Where a request comes from; the server puts it into the extensions. Logins are throttled by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(super) enum Access {
     Session,
     /// A session whose role carries the permission.
     Needs(Permission),
+    /// A service token, and no session.
+    Service,
 }
 
 /// What [`guard`] works with.
@@ -44,6 +49,17 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
         Access::Anyone => return next.run(request).await,
         Access::Session => None,
         Access::Needs(permission) => Some(permission),
+        Access::Service => {
+            let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+            let presented = service_credential(request.headers());
+            return match guard.control.authenticate_service(presented, address).await {
+                Ok(actor) => {
+                    request.extensions_mut().insert(actor);
+                    next.run(request).await
+                }
+                Err(error) => AdminError::from(error).into_response(),
+            };
+        }
     };
     match session(&guard.control, request.headers()).await {
         Ok(actor) if permission.is_none_or(|permission| actor.may(permission)) => {
@@ -59,7 +75,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
 async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Err(ControlError::NoSession.into()) };
-    if given.next().is_some() {
+    if given.next().is_some() || headers.contains_key(SERVICE_TOKEN) {
         return Err(AdminError::StrangeCredential);
     }
     let token = value.to_str().ok().and_then(|text| {
@@ -68,6 +84,23 @@ async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminE
     });
     let token = token.ok_or(ControlError::NoSession)?;
     Ok(control.authenticate(token).await?)
+}
+
+/// The one service token of a request's head.
+fn service_credential(headers: &HeaderMap) -> ServiceCredential {
+    let mut given = headers.get_all(SERVICE_TOKEN).iter();
+    let first = given.next();
+    if given.next().is_some() || (first.is_some() && headers.contains_key(header::AUTHORIZATION)) {
+        return ServiceCredential::Several;
+    }
+    match first {
+        None => ServiceCredential::Missing,
+        // What is no text is no token either.
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default().to_owned();
+            ServiceCredential::One(ServiceTokenPlaintext::new(text))
+        }
+    }
 }
 
 /// The actor of a guarded route.
