@@ -15,6 +15,8 @@ pub mod lease;
 pub mod model_alias;
 pub mod price;
 pub mod provider_key;
+pub mod service_token;
+pub mod service_token_secret;
 pub mod spend_counter;
 pub mod spend_rollup;
 pub mod tenant;

@@ -15,6 +15,7 @@ mod m20261121_000005_leases;
 mod m20261121_000006_spend_rollup;
 mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
+mod m20261121_000009_service_tokens;
 
 pub use m20261121_000004_audit_and_changes::AUDIT_TRIGGERS;
 
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000006_spend_rollup::Migration),
             Box::new(m20261121_000007_budgets::Migration),
             Box::new(m20261121_000008_instance_run::Migration),
+            Box::new(m20261121_000009_service_tokens::Migration),
         ]
     }
 }

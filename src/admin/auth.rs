@@ -11,9 +11,12 @@ use axum::{
 
 use super::AdminError;
 use crate::{
-    control::{Control, ControlError, LoginOrigin},
-    domain::{Actor, Permission, RequestId},
+    control::{Control, ControlError, LoginOrigin, ServiceCredential},
+    domain::{Actor, Permission, RequestId, ServiceTokenPlaintext},
 };
+
+/// The header in which a service presents its token.
+pub(super) const SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
 
 /// Where a request comes from; the server puts it into the extensions. Logins are throttled by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(super) enum Access {
     Session,
     /// A session whose role carries the permission.
     Needs(Permission),
+    /// A service token, and no session.
+    Service,
 }
 
 /// What [`guard`] works with.
@@ -58,6 +63,20 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
         Access::Anyone => return next.run(request).await,
         Access::Session => None,
         Access::Needs(permission) => Some(permission),
+        Access::Service => {
+            let origin = LoginOrigin {
+                address: request.extensions().get::<ClientAddress>().map(|address| address.0),
+                request: request.extensions().get::<RequestId>().copied(),
+            };
+            let presented = service_credential(request.headers());
+            return match guard.control.authenticate_service(presented, origin).await {
+                Ok(actor) => {
+                    request.extensions_mut().insert(actor);
+                    next.run(request).await
+                }
+                Err(error) => AdminError::from(error).into_response(),
+            };
+        }
     };
     let id = request.extensions().get::<RequestId>().copied();
     let known = session(&guard.control, request.headers()).await;
@@ -78,7 +97,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
 async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Err(ControlError::NoSession.into()) };
-    if given.next().is_some() {
+    if given.next().is_some() || headers.contains_key(SERVICE_TOKEN) {
         return Err(AdminError::StrangeCredential);
     }
     let token = value.to_str().ok().and_then(|text| {
@@ -87,6 +106,23 @@ async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminE
     });
     let token = token.ok_or(ControlError::NoSession)?;
     Ok(control.authenticate(token).await?)
+}
+
+/// The one service token of a request's head.
+fn service_credential(headers: &HeaderMap) -> ServiceCredential {
+    let mut given = headers.get_all(SERVICE_TOKEN).iter();
+    let first = given.next();
+    if given.next().is_some() || (first.is_some() && headers.contains_key(header::AUTHORIZATION)) {
+        return ServiceCredential::Several;
+    }
+    match first {
+        None => ServiceCredential::Missing,
+        // What is no text is no token either.
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default().to_owned();
+            ServiceCredential::One(ServiceTokenPlaintext::new(text))
+        }
+    }
 }
 
 /// The actor of a guarded route.

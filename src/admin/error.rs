@@ -46,7 +46,7 @@ pub enum AdminError {
     #[error("requests from other sites are refused")]
     CrossSite,
     /// There is a credential, and it is unusable.
-    #[error("send exactly one `Authorization: Bearer` header with a session token")]
+    #[error("send exactly one credential: one `Authorization: Bearer` header with a session token")]
     StrangeCredential,
 }
 
@@ -64,6 +64,14 @@ impl AdminError {
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
                 ControlError::NoSession => (S::UNAUTHORIZED, "unauthorized"),
                 ControlError::Throttled { .. } => (S::TOO_MANY_REQUESTS, "too_many_attempts"),
+                ControlError::NoServiceToken => (S::UNAUTHORIZED, "unauthorized"),
+                ControlError::SeveralCredentials => (S::BAD_REQUEST, "invalid_authorization"),
+                ControlError::ServicesThrottled { .. } => (S::TOO_MANY_REQUESTS, "too_many_attempts"),
+                ControlError::ServiceTooOften { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
+                ControlError::RetrievalOff => (S::FORBIDDEN, "retrieval_disabled"),
+                ControlError::NothingToRetrieve(_) => (S::NOT_FOUND, "not_found"),
+                ControlError::KeyDoesNotOpen => (S::SERVICE_UNAVAILABLE, "provider_key_unsealable"),
+                ControlError::Unrecorded => (S::SERVICE_UNAVAILABLE, "audit_unavailable"),
                 ControlError::ReportTooLong => (S::SERVICE_UNAVAILABLE, "report_too_long"),
                 ControlError::Password(error) => match error {
                     PasswordError::TooShort | PasswordError::TooLong | PasswordError::Weak { .. } => {
@@ -111,10 +119,18 @@ impl IntoResponse for AdminError {
             (status, Json(json!({"error": {"code": code, "message": message}}))).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let scheme = match &self {
+                Self::Control(ControlError::NoServiceToken) => "X-Service-Token",
+                _ => "Bearer",
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         let wait = match &self {
-            Self::Control(ControlError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
+            Self::Control(
+                ControlError::Throttled { retry_after }
+                | ControlError::ServicesThrottled { retry_after }
+                | ControlError::ServiceTooOften { retry_after },
+            ) => Some(retry_after.as_secs().max(1)),
             Self::Control(ControlError::Password(PasswordError::Busy)) => Some(1),
             Self::Control(ControlError::ReportTooLong) => Some(15),
             _ => None,

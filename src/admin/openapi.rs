@@ -9,7 +9,7 @@ use utoipa::{
         path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
         schema::{ArrayBuilder, SchemaType, Type},
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -121,6 +121,10 @@ pub fn document() -> OpenApi {
         "session",
         SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build()),
     );
+    components = components.security_scheme(
+        "service_token",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Service-Token"))),
+    );
     components = components.schema("Error", error_schema());
     for route in routes::table() {
         let described = route.described;
@@ -148,8 +152,13 @@ pub fn document() -> OpenApi {
                     .build(),
             ));
         }
-        if route.access != Access::Anyone {
-            operation = operation.security(SecurityRequirement::new("session", Vec::<String>::new()));
+        let scheme = match route.access {
+            Access::Anyone => None,
+            Access::Session | Access::Needs(_) => Some("session"),
+            Access::Service => Some("service_token"),
+        };
+        if let Some(scheme) = scheme {
+            operation = operation.security(SecurityRequirement::new(scheme, Vec::<String>::new()));
         }
         if let Some((status, content_type, schema)) = described.answer {
             let mut response = ResponseBuilder::new().description("Done");

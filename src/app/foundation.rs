@@ -13,6 +13,7 @@ use crate::{
     control::{AuditKey, Control, Notify, Parts, Settings, Sight},
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
+    limits::Ticks,
     store::{Options, Schema, Store},
     vault::{
         Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
@@ -140,8 +141,15 @@ impl Foundation {
             catalogue: self.catalogue,
             ledger,
             clock: self.clock,
+            ticks: Ticks::system(),
             notify,
-            settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default, sight },
+            settings: Settings {
+                egress,
+                allow_retrieval: config.vault.allow_retrieval,
+                // Keys that nobody may fetch are not marked by the way: the mark would wait for the day retrieval is allowed.
+                retrievable_by_default: config.vault.allow_retrieval && config.vault.retrievable_by_default,
+                sight,
+            },
         }))
     }
 }

@@ -17,6 +17,7 @@ mod provider_keys;
 mod remote;
 mod secret;
 mod serve;
+mod service_tokens;
 mod spend;
 
 use std::process::ExitCode;
@@ -81,6 +82,9 @@ enum Command {
     /// Virtual keys, which applications present.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// What services fetch provider keys with, where the operator allows it.
+    #[command(subcommand)]
+    ServiceTokens(service_tokens::ServiceTokens),
     /// Caps that several virtual keys share.
     #[command(subcommand)]
     Budgets(budgets::Budgets),
@@ -119,6 +123,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             Command::MasterKey(master_key) => master_key.run(),
             Command::ProviderKeys(provider_keys) => provider_keys.run(&shared).await,
             Command::Keys(keys) => keys.run(&shared).await,
+            Command::ServiceTokens(service_tokens) => service_tokens.run(&shared).await,
             Command::Budgets(budgets) => budgets.run(&shared).await,
             Command::Prices(prices) => prices.run(&shared).await,
             Command::Spend(spend) => spend.run(&shared).await,

@@ -45,6 +45,45 @@ pub enum ControlError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// No service token, or one that may not be used; it is not said which.
+    #[error("the service token is missing, wrong or ended; send a live one as `X-Service-Token`")]
+    NoServiceToken,
+    /// A request for a key came with several credentials.
+    #[error("send exactly one `X-Service-Token` header, and no `Authorization` beside it")]
+    SeveralCredentials,
+    /// Too many requests for keys without a live service token.
+    #[error(
+        "too many requests without a live service token from this address; try again in {} seconds", retry_after.as_secs()
+    )]
+    ServicesThrottled {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A service asks for keys too often.
+    #[error(
+        "this service token asks for keys more than {} times a minute; keep what was fetched, and try again in {} seconds",
+        super::service_rate::FETCHES, retry_after.as_secs().max(1)
+    )]
+    ServiceTooOften {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The operator does not let services fetch keys.
+    #[error(
+        "this gateway gives no keys to services; its operator can allow it with `vault.allow_retrieval` (`KEYSTILE_VAULT_ALLOW_RETRIEVAL=true`)"
+    )]
+    RetrievalOff,
+    /// There is no key that a service may fetch.
+    #[error("{0}")]
+    NothingToRetrieve(&'static str),
+    /// A stored key does not open.
+    #[error(
+        "the stored key does not open, and no other is given in its place; the audit log says why: restore it, or enter it anew"
+    )]
+    KeyDoesNotOpen,
+    /// What was asked for could not be written to the audit log.
+    #[error("the audit log cannot be written, so no key is given; the gateway's log says why")]
+    Unrecorded,
     /// A report took too long.
     #[error(
         "the report was not ready within 15 seconds; narrow `from` and `to`, group by less, or try again later"

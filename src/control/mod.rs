@@ -2,7 +2,8 @@
 //!
 //! A change is an *act*: permission, work, audit entry and change notice in one transaction, then the news to this
 //! process. Reads ask for a permission too and touch only the rows of the actor's tenant; what belongs to another
-//! tenant is as if it were not there. Secrets go in and, but for a new virtual key that is shown once, never come out.
+//! tenant is as if it were not there. Secrets go in and never come out, but for a new virtual key or service token, which
+//! is shown once, and for what the operator lets services fetch ([`Control::retrieve_key`]).
 //! When the database is down every call answers with its error and nothing is half-done.
 
 mod act;
@@ -25,7 +26,10 @@ mod prices;
 mod provider_keys;
 mod provider_place;
 mod refusals;
+mod retrieval;
 mod secret_input;
+mod service_rate;
+mod service_tokens;
 mod sessions;
 mod spend;
 mod spend_report;
@@ -41,6 +45,7 @@ use crate::{
     catalogue::Catalogue,
     domain::{Clock, EgressPolicy, TenantId},
     ledger::Ledger,
+    limits::Ticks,
     store::Store,
     vault::{Fingerprinter, Passwords, Pepper, Sessions, Vault},
 };
@@ -58,7 +63,9 @@ pub use limits::{LimitChanges, LimitsView};
 pub use patch::Patch;
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
 pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
+pub use retrieval::{RetrievedKey, ServiceCredential};
 pub use secret_input::SecretInput;
+pub use service_tokens::{MadeServiceToken, NewServiceToken, ServiceTokenChange, ServiceTokenView};
 pub use sessions::{LoginOrigin, Session};
 pub use spend::{AttemptView, ExplainView, LineView, SpendQuery, UsageQuery, UsageView, parse_page};
 pub use spend_report::SpendReport;
@@ -104,7 +111,9 @@ impl fmt::Debug for Notify {
 pub struct Settings {
     /// Which upstream addresses may be stored.
     pub egress: EgressPolicy,
-    /// Whether uploads are retrievable unless they say otherwise.
+    /// Whether services may fetch keys that were uploaded as retrievable.
+    pub allow_retrieval: bool,
+    /// Whether uploads are retrievable unless they say otherwise; never without retrieval.
     pub retrievable_by_default: bool,
     /// Which instances count as alive.
     pub sight: Sight,
@@ -133,6 +142,8 @@ pub struct Parts {
     pub ledger: Option<Ledger>,
     /// Wall time.
     pub clock: Clock,
+    /// Time for what is limited by the minute.
+    pub ticks: Ticks,
     /// Who is told of changes.
     pub notify: Notify,
     /// What the operator decided.
@@ -149,6 +160,7 @@ struct Inner {
     parts: Parts,
     throttle: throttle::Throttle,
     refusals: refusals::Refusals,
+    service_rate: service_rate::ServiceRate,
     /// One reload of prices at a time: an older reading must not replace a newer one.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -166,6 +178,7 @@ impl Control {
     /// [`Control::reload_prices`].
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
+            service_rate: service_rate::ServiceRate::new(parts.ticks.clone()),
             parts,
             throttle: throttle::Throttle::default(),
             refusals: refusals::Refusals::default(),

@@ -1,6 +1,6 @@
 //! Provider keys: uploaded, changed, deleted; their secrets go into the vault and do not come back.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 
 use super::{
@@ -77,6 +77,10 @@ pub struct ProviderKeyChange {
     #[schema(value_type = Option<bool>)]
     #[serde(default)]
     pub is_active: Patch<bool>,
+    /// Read only to say why it is refused.
+    #[schema(ignore)]
+    #[serde(default)]
+    pub retrievable: Patch<IgnoredAny>,
 }
 
 /// What may be known of a provider key.
@@ -206,6 +210,11 @@ impl Control {
         asked: ProviderKeyChange,
     ) -> Result<ProviderKeyView, ControlError> {
         permit(actor, Permission::ManageKeys)?;
+        if !asked.retrievable.is_keep() {
+            return Err(ControlError::bad(
+                "`retrievable` is fixed at upload: whoever uploaded the key decided it; upload the key anew",
+            ));
+        }
         let mut act = self.begin(actor, Permission::ManageKeys).await?;
         let mut key =
             provider_key_find(act.tx(), act.scope(), key_id(id)?).await.or_missing("provider key")?;

@@ -1,4 +1,4 @@
-//! Failed logins are counted by account and by address; after a few in a minute the door stays shut for a while.
+//! Failed logins are counted by account and by address, and requests for keys without a live service token by address; after a few in a minute the door stays shut for a while.
 //! Memory is bounded: when it is full, the oldest counts make room.
 
 use std::{
@@ -28,17 +28,28 @@ pub(super) struct Subjects {
 }
 
 impl Subjects {
-    /// An account, by its normalised address, and where the request comes from. One IPv6 customer has a whole /64.
+    /// An account, by its normalised address, and where the request comes from.
     pub(super) fn new(account: &str, address: Option<IpAddr>) -> Self {
-        let network = address.map(|address| match address.to_canonical() {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-        });
+        let network = address.map(network);
         Self { account: hashed(("account", account)), address: network.map(|net| hashed(("address", net))) }
+    }
+
+    /// Where a request without a live service token comes from. It is counted apart: a service with an old token does not
+    /// keep the people behind the same address from logging in.
+    pub(super) fn service(address: Option<IpAddr>) -> Self {
+        Self { account: hashed(("service", address.map(network))), address: None }
     }
 
     fn all(self) -> impl Iterator<Item = u64> {
         [Some(self.account), self.address].into_iter().flatten()
+    }
+}
+
+/// What counts as one address. One IPv6 customer has a whole /64.
+fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
     }
 }
 

@@ -73,12 +73,23 @@ request_with_limits! {
     }
 }
 
-/// How a key is rotated.
+/// How a virtual key or a service token is rotated.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
     /// How long the old secret still works; it ends at once when left out.
     pub grace_seconds: Option<i64>,
+}
+
+impl RotateKey {
+    /// How long the old secret still works.
+    pub(super) fn grace(&self) -> Result<Duration, ControlError> {
+        let grace = self.grace_seconds.unwrap_or(0);
+        match u64::try_from(grace) {
+            Ok(seconds) if grace <= MAX_GRACE => Ok(Duration::from_secs(seconds)),
+            _ => Err(ControlError::bad(format!("`grace_seconds` must be 0 to {MAX_GRACE}"))),
+        }
+    }
 }
 
 /// Whether a key still lives.
@@ -269,17 +280,13 @@ impl Control {
         id: &str,
         asked: RotateKey,
     ) -> Result<MadeKey, ControlError> {
-        let grace = asked.grace_seconds.unwrap_or(0);
-        if !(0..=MAX_GRACE).contains(&grace) {
-            return Err(ControlError::bad(format!("`grace_seconds` must be 0 to {MAX_GRACE}")));
-        }
+        let grace = asked.grace()?;
         let mut act = self.begin(actor, Permission::ManageKeys).await?;
         let mut key = virtual_key_find(act.tx(), act.scope(), key_id(id)?).await.or_missing("virtual key")?;
         if key.revoked_at.is_some() {
             return Err(ControlError::Conflict("this key was revoked; make a new one".into()));
         }
-        let until = act.at().plus(Duration::from_secs(grace.unsigned_abs()));
-        virtual_key_secrets_retire(act.tx(), key.id, act.at(), until).await?;
+        virtual_key_secrets_retire(act.tx(), key.id, act.at(), act.at().plus(grace)).await?;
         let (plaintext, token_id) = token::generate();
         let digest = self.digest(&plaintext);
         virtual_key_secret_insert(act.tx(), key.id, &digest, &token_id, act.at()).await?;
@@ -289,7 +296,7 @@ impl Control {
         let event = act
             .event(AuditAction::VirtualKeyRotated, Some(key.tenant_id), key.id)
             .with("token_id", &token_id)
-            .with("grace_seconds", grace);
+            .with("grace_seconds", grace.as_secs());
         key.token_id = Some(token_id);
         act.commit(event).await?;
         Ok(MadeKey { view: self.view_virtual_key(key).await?, plaintext: Some(plaintext) })

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RequestId, TenantId, UserId};
+use super::{RequestId, ServiceTokenId, TenantId, UserId};
 
 /// What a person is trusted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,6 +78,15 @@ pub enum Actor {
         /// In which request on the admin plane; the audit log names it.
         request: Option<RequestId>,
     },
+    /// A service with a token. It fetches keys and has no permission at all.
+    Service {
+        /// Its token.
+        id: ServiceTokenId,
+        /// Whose keys.
+        tenant: TenantId,
+        /// In which request on the admin plane; the audit log names it.
+        request: Option<RequestId>,
+    },
     /// Whoever runs the commands on the gateway's own machine.
     Cli,
     /// The gateway itself.
@@ -89,6 +98,7 @@ impl Actor {
     pub fn label(&self) -> String {
         match self {
             Self::User { id, .. } => id.to_string(),
+            Self::Service { id, .. } => id.to_string(),
             Self::Cli => "cli".into(),
             Self::System => "system".into(),
         }
@@ -99,6 +109,7 @@ impl Actor {
     pub fn in_request(self, request: Option<RequestId>) -> Self {
         match self {
             Self::User { id, role, tenant, .. } => Self::User { id, role, tenant, request },
+            Self::Service { id, tenant, .. } => Self::Service { id, tenant, request },
             Self::Cli | Self::System => self,
         }
     }
@@ -106,7 +117,7 @@ impl Actor {
     /// The request on the admin plane in which they act.
     pub const fn request(&self) -> Option<RequestId> {
         match self {
-            Self::User { request, .. } => *request,
+            Self::User { request, .. } | Self::Service { request, .. } => *request,
             Self::Cli | Self::System => None,
         }
     }
@@ -115,6 +126,7 @@ impl Actor {
     pub const fn may(&self, permission: Permission) -> bool {
         match self {
             Self::User { role, .. } => role.may(permission),
+            Self::Service { .. } => false,
             Self::Cli | Self::System => true,
         }
     }
@@ -123,7 +135,7 @@ impl Actor {
     pub const fn bound_to(&self) -> Option<TenantId> {
         match self {
             Self::User { role: Role::Owner, .. } | Self::Cli | Self::System => None,
-            Self::User { tenant, .. } => Some(*tenant),
+            Self::User { tenant, .. } | Self::Service { tenant, .. } => Some(*tenant),
         }
     }
 }

@@ -21,7 +21,7 @@ pub use alarm::{Alarms, UnsealableKey};
 pub use audit::{AuditAction, AuditCategory, AuditEvent, AuditOutcome};
 pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
-pub use grant::DispatchGrant;
+pub use grant::{DispatchGrant, RetrievalGrant};
 pub use ids::{
     AliasId, AuditId, BudgetId, ConfigVariableId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId,
     RequestId, RunId, ServiceTokenId, SessionId, TenantId, UserId, VirtualKeyId,
@@ -30,7 +30,7 @@ pub use model::{InvalidModel, ModelName, ModelPattern, ModelRef, ProviderSlug};
 pub use money::{NanoUsd, PricePerMillion};
 pub use policy::{CapMode, KeyState, Limits, SpendCap};
 pub use scope::{Counter, Scope};
-pub use secret::{KeyDigest, ProviderSecret, VirtualKeyPlaintext};
+pub use secret::{KeyDigest, ProviderSecret, ServiceTokenDigest, ServiceTokenPlaintext, VirtualKeyPlaintext};
 pub use sqlite::{SqliteUrlError, sqlite_file, sqlite_url};
 pub use usage::{
     AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,

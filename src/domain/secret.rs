@@ -54,6 +54,22 @@ impl VirtualKeyPlaintext {
 
 hides_itself!(VirtualKeyPlaintext);
 
+/// A service token in the clear, as a service presents it or as it is shown once. It has no `Debug` at all: whatever holds
+/// one cannot be printed either.
+pub struct ServiceTokenPlaintext(Zeroizing<String>);
+
+impl ServiceTokenPlaintext {
+    /// Takes ownership of the text and wipes it when dropped.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The token itself. Every use needs a reason that a reviewer can list.
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
 /// `HMAC-SHA-256(pepper, key)`: what is stored and looked up in place of a virtual key. Whole, never shortened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 32]);
@@ -71,6 +87,24 @@ impl KeyDigest {
 }
 
 hides_itself!(KeyDigest);
+
+/// `HMAC-SHA-256(pepper, token)`: what is stored and looked up in place of a service token. Whole, never shortened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServiceTokenDigest([u8; 32]);
+
+impl ServiceTokenDigest {
+    /// From the MAC's bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The MAC's bytes, for the database.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+hides_itself!(ServiceTokenDigest);
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ mod retention;
 mod rollup;
 pub(crate) mod rows;
 mod scope;
+mod service_tokens;
 pub mod snapshot;
 mod spend_reports;
 mod tenants;
@@ -63,9 +64,13 @@ pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
 pub use provider_keys::{
     ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
-    provider_key_update, provider_keys_delete,
+    provider_key_update, provider_keys_delete, provider_keys_of,
 };
 pub use scope::TenantScope;
+pub use service_tokens::{
+    PresentedToken, ServiceToken, service_token_delete, service_token_find, service_token_insert,
+    service_token_secret_insert, service_token_secrets_retire, service_token_update, service_tokens_delete,
+};
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};

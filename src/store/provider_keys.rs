@@ -109,6 +109,23 @@ pub async fn provider_key_find(
     find(tx, scope, key).await
 }
 
+/// The keys of one tenant at one provider, oldest first, inside a transaction.
+pub async fn provider_keys_of(
+    tx: &Tx,
+    tenant: TenantId,
+    provider: &ProviderSlug,
+) -> Result<Vec<ProviderKey>, StoreError> {
+    let rows = Entity::find()
+        .filter(is_alive(Column::TenantId))
+        .filter(Column::TenantId.eq(tenant.to_string()))
+        .filter(Column::Provider.eq(provider.as_str()))
+        .order_by_asc(Column::Id)
+        .limit(MAX_LISTED)
+        .all(tx)
+        .await?;
+    rows.into_iter().map(read).collect()
+}
+
 /// Adds a key.
 pub async fn provider_key_insert(tx: &Tx, key: &ProviderKey) -> Result<(), StoreError> {
     row(key).insert(tx).await?;

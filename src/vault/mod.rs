@@ -1,7 +1,8 @@
 //! Where secrets are sealed, opened, hashed and signed.
 //!
 //! A provider key is stored as `v1.<kid>.<fernet token>`; the token carries the row it belongs to, and it opens only
-//! for that row and against a [`DispatchGrant`](crate::domain::DispatchGrant) for it. Nothing is cached, nothing here
+//! for that row and against a [`DispatchGrant`](crate::domain::DispatchGrant) or a
+//! [`RetrievalGrant`](crate::domain::RetrievalGrant) for it. Nothing is cached, nothing here
 //! touches the database or the network, and no clock can lock a key out. What cannot be opened is an error that names
 //! the reason and never the content.
 
@@ -13,7 +14,9 @@ pub mod keyring;
 pub mod password;
 mod record;
 pub mod seal;
+pub mod service_token;
 pub mod token;
+mod token_text;
 
 pub use fingerprint::Fingerprinter;
 pub use house::{HouseSecret, HouseSecretName};

@@ -14,7 +14,7 @@ use super::{
     keyring::KeyRing,
     record::{Binding, HOUSE, PROVIDER_KEY, Record},
 };
-use crate::domain::{Clock, DispatchGrant, ProviderKeyId, ProviderSecret, TenantId};
+use crate::domain::{Clock, DispatchGrant, ProviderKeyId, ProviderSecret, RetrievalGrant, TenantId};
 
 const VERSION: &str = "v1";
 
@@ -133,6 +133,28 @@ impl Vault {
             return mismatch("key");
         }
         if grant.model().provider.as_str() != row.provider {
+            return mismatch("provider");
+        }
+        self.open_row(row).map(ProviderSecret::new)
+    }
+
+    /// Opens the provider key of `row` for the one service that `grant` lets have it.
+    ///
+    /// # Errors
+    /// As [`Vault::open_provider_key`].
+    pub fn open_for_retrieval(
+        &self,
+        grant: &RetrievalGrant,
+        row: &SealedRow<'_>,
+    ) -> Result<ProviderSecret, OpenError> {
+        let mismatch = |field| Err(OpenError::Mismatch { field });
+        if grant.tenant() != row.tenant {
+            return mismatch("tenant");
+        }
+        if grant.provider_key() != row.key {
+            return mismatch("key");
+        }
+        if grant.provider().as_str() != row.provider {
             return mismatch("provider");
         }
         self.open_row(row).map(ProviderSecret::new)

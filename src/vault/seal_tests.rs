@@ -309,3 +309,27 @@ mod fernet_specification {
         assert!(spec().decrypt_at_time(&latest, None, AFTER_ALL_TOKENS).is_ok());
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this test stands in for the retrieval gate")]
+fn a_retrieval_grant_opens_its_own_row_and_no_other() {
+    use crate::domain::{ProviderSlug, RetrievalGrant};
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let (row, slug) = (house.row(&sealed), |text| ProviderSlug::parse(text).unwrap());
+    let grant = || RetrievalGrant::issue(house.tenant, house.key, slug("openai"));
+    assert_eq!(text(&house.vault.open_for_retrieval(&grant(), &row).unwrap()), "sk-canary");
+    let (other_tenant, other_key) = (TenantId::generate(), ProviderKeyId::generate());
+    for (field, grant) in [
+        ("tenant", RetrievalGrant::issue(other_tenant, house.key, slug("openai"))),
+        ("key", RetrievalGrant::issue(house.tenant, other_key, slug("openai"))),
+        ("provider", RetrievalGrant::issue(house.tenant, house.key, slug("openaiz"))),
+    ] {
+        assert_eq!(house.vault.open_for_retrieval(&grant, &row).unwrap_err(), mismatch(field));
+    }
+    let moved = SealedRow { origin: "https://evil.example", ..row };
+    assert_eq!(house.vault.open_for_retrieval(&grant(), &moved).unwrap_err(), mismatch("origin"));
+    let moved = SealedRow { key: other_key, ..row };
+    let grant = RetrievalGrant::issue(house.tenant, other_key, slug("openai"));
+    assert_eq!(house.vault.open_for_retrieval(&grant, &moved).unwrap_err(), mismatch("key"));
+}

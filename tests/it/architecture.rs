@@ -53,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("control", &["catalogue", "config", "domain", "ledger", "store", "vault"]),
+    ("control", &["catalogue", "config", "domain", "ledger", "limits", "store", "vault"]),
     ("ledger", &["catalogue", "domain", "store"]),
     ("upstream", &["catalogue", "config", "dialects", "domain", "vault"]),
     ("limits", &["domain", "redis"]),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use entity::{
     audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
-    lease, model_alias, price, provider_key, spend_counter, spend_rollup, tenant, usage_pruned, usage_record,
-    user, virtual_key, virtual_key_secret,
+    lease, model_alias, price, provider_key, service_token, service_token_secret, spend_counter,
+    spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -84,6 +84,8 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<virtual_key_secret::Entity>(&store, a_virtual_key_secret()).await,
         keeps::<provider_key::Entity>(&store, a_provider_key()).await,
         keeps::<budget::Entity>(&store, a_budget()).await,
+        keeps::<service_token::Entity>(&store, a_service_token()).await,
+        keeps::<service_token_secret::Entity>(&store, a_service_token_secret()).await,
         keeps::<model_alias::Entity>(&store, a_model_alias()).await,
         keeps::<house_secret::Entity>(&store, a_house_secret()).await,
         keeps::<price::Entity>(&store, a_price()).await,
@@ -325,6 +327,28 @@ fn a_virtual_key_secret() -> virtual_key_secret::Model {
     virtual_key_secret::Model {
         digest: "ab".repeat(32),
         virtual_key_id: "vk_1".into(),
+        token_id: "abcdefghijkl".into(),
+        created_at: 1,
+        expires_at: Some(2),
+    }
+}
+
+fn a_service_token() -> service_token::Model {
+    service_token::Model {
+        id: "st_1".into(),
+        tenant_id: "tnt_1".into(),
+        service_name: "indexer".into(),
+        is_active: false,
+        last_used_at: Some(3),
+        created_at: 1,
+        updated_at: 2,
+    }
+}
+
+fn a_service_token_secret() -> service_token_secret::Model {
+    service_token_secret::Model {
+        digest: "cd".repeat(32),
+        service_token_id: "st_1".into(),
         token_id: "abcdefghijkl".into(),
         created_at: 1,
         expires_at: Some(2),

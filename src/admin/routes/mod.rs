@@ -6,6 +6,7 @@ mod budgets;
 mod instances;
 mod prices;
 mod provider_keys;
+mod service_tokens;
 mod session;
 mod spend;
 mod tenants;
@@ -21,12 +22,14 @@ use super::{auth::Access, openapi::Described};
 use crate::{
     control::{
         AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, InstanceView,
-        NewAlias, NewBudget, NewPrices, NewProviderKey, NewTenant, NewUser, NewVirtualKey, PricesView,
-        ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey, Session, SpendReport, TenantChange,
-        TenantView, UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
+        NewAlias, NewBudget, NewPrices, NewProviderKey, NewServiceToken, NewTenant, NewUser, NewVirtualKey,
+        PricesView, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey, ServiceTokenChange,
+        ServiceTokenView, Session, SpendReport, TenantChange, TenantView, UsageView, UserChange, UserView,
+        VirtualKeyChange, VirtualKeyView,
     },
     domain::Permission,
 };
+use service_tokens::{FetchedKey, ShownServiceToken};
 use virtual_keys::MadeVirtualKey;
 
 /// One route.
@@ -54,7 +57,7 @@ const TENANT_PAGE: &[&str] = &["tenant_id", "limit", "cursor"];
 /// Every route. What stands here is what can be reached.
 #[rustfmt::skip]
 pub(super) fn table() -> Vec<Route> {
-    use Access::{Anyone, Needs, Session as Any};
+    use Access::{Anyone, Needs, Service, Session as Any};
     use Method as M;
     let house = Needs(Permission::ManageHouse);
     let users = Needs(Permission::ManageUsers);
@@ -84,6 +87,14 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/keys/{id}", keys, get(provider_keys::one), says("One provider key").answers::<ProviderKeyView>(200)),
         route(M::PATCH, "/api/keys/{id}", keys, patch(provider_keys::change), says("Change a provider key").takes::<ProviderKeyChange>().answers::<ProviderKeyView>(200)),
         route(M::DELETE, "/api/keys/{id}", keys, delete(provider_keys::remove), says("Delete a provider key").answers_other(204, "")),
+
+        route(M::GET, "/api/service-tokens", keys, get(service_tokens::list), says("Service tokens").query(TENANT_PAGE).answers_page::<ServiceTokenView>()),
+        route(M::POST, "/api/service-tokens", keys, post(service_tokens::create), says("Make a service token; it is shown this once").takes::<NewServiceToken>().idempotent().answers::<ShownServiceToken>(201)),
+        route(M::GET, "/api/service-tokens/{id}", keys, get(service_tokens::one), says("One service token").answers::<ServiceTokenView>(200)),
+        route(M::PATCH, "/api/service-tokens/{id}", keys, patch(service_tokens::change), says("Switch a service token off or on").takes::<ServiceTokenChange>().answers::<ServiceTokenView>(200)),
+        route(M::DELETE, "/api/service-tokens/{id}", keys, delete(service_tokens::remove), says("Delete a service token").answers_other(204, "")),
+        route(M::POST, "/api/service-tokens/{id}/rotate", keys, post(service_tokens::rotate), says("Give a service token a new secret").may_take::<RotateKey>().answers::<ShownServiceToken>(200)),
+        route(M::GET, "/api/v1/keys/{provider}", Service, get(service_tokens::retrieve), says("A provider key in the clear, for a service").answers::<FetchedKey>(200)),
 
         route(M::GET, "/api/virtual-keys", keys, get(virtual_keys::list), says("Virtual keys").query(TENANT_PAGE).answers_page::<VirtualKeyView>()),
         route(M::POST, "/api/virtual-keys", keys, post(virtual_keys::create), says("Make a virtual key; it is shown this once").takes::<NewVirtualKey>().idempotent().answers::<MadeVirtualKey>(201)),

@@ -51,7 +51,9 @@ pub(super) async fn current(Caller(actor): Caller) -> Json<Current> {
         Actor::User { role, tenant, .. } => {
             Current { user_id, role: Some(role.as_str()), tenant_id: Some(tenant.to_string()) }
         }
-        Actor::Cli | Actor::System => Current { user_id, role: None, tenant_id: None },
+        Actor::Service { .. } | Actor::Cli | Actor::System => {
+            Current { user_id, role: None, tenant_id: None }
+        }
     })
 }
 

@@ -25,6 +25,7 @@ use crate::{
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
+    limits::Ticks,
     store::testing::{self, TestStore},
     vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
 };
@@ -35,6 +36,7 @@ pub(super) const CANARY: &str = "sk-canary-0123456789abcdef";
 pub(super) struct House {
     pub control: Control,
     pub clock: Clock,
+    pub ticks: Ticks,
     pub told: Arc<Mutex<Vec<Option<TenantId>>>>,
     pub default_tenant: TenantId,
     pub owner: String,
@@ -71,8 +73,14 @@ impl Answer {
 
 impl House {
     pub async fn new() -> Self {
+        Self::with(true).await
+    }
+
+    /// With or without the operator's leave to fetch keys.
+    pub async fn with(allow_retrieval: bool) -> Self {
         let store = testing::store().await;
         let clock = Clock::manual(Timestamp::parse("2026-11-21T12:00:00Z").expect("a time"));
+        let ticks = Ticks::manual();
         let ring = KeyRing::from_texts(&[KeyRing::generate()]).expect("a key ring");
         let pepper = HouseSecret::generate();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -90,9 +98,11 @@ impl House {
             catalogue: Arc::new(Catalogue::bundled()),
             ledger: None,
             clock: clock.clone(),
+            ticks: ticks.clone(),
             notify: Notify::new(move |tenant, _| hears.lock().expect("not poisoned").push(tenant)),
             settings: Settings {
                 egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
+                allow_retrieval,
                 retrievable_by_default: false,
                 sight: Sight { here: None, shared: true, release_after: Duration::from_secs(90) },
             },
@@ -102,16 +112,22 @@ impl House {
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
         let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
         let owner = control.sign_owner_session(Duration::from_secs(86_400)).await.expect("a session");
-        Self { control, clock, told, default_tenant, owner, app, _store: store }
+        Self { control, clock, ticks, told, default_tenant, owner, app, _store: store }
     }
 
-    /// Sends a request as it is.
+    /// Sends a request as it is. No provider key may come back.
     pub async fn raw(&self, request: Request<Body>) -> Answer {
+        let answer = self.fetch(request).await;
+        assert!(!answer.text.contains(CANARY), "a provider key came out: {}", answer.text);
+        answer
+    }
+
+    /// Sends a request whose answer may have a provider key in it.
+    pub async fn fetch(&self, request: Request<Body>) -> Answer {
         let response = self.app.clone().oneshot(request).await.expect("the router is infallible");
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.expect("a body");
         let text = String::from_utf8(bytes.to_vec()).expect("text");
-        assert!(!text.contains(CANARY), "a provider key came out: {text}");
         for name in ["cache-control", "x-content-type-options", "content-security-policy", "referrer-policy"]
         {
             assert!(parts.headers.contains_key(name), "{name}");
@@ -186,6 +202,29 @@ impl House {
         let user = self.control.user_create(&Actor::Cli, asked, None).await.expect("a user");
         let subject = crate::vault::SessionSubject { user: user.id, role, tenant, session_version: 1 };
         (user.id.to_string(), self.control.sessions.issue(&subject, self.clock.now()))
+    }
+
+    /// A new service token of `tenant`.
+    pub async fn service(&self, name: &str, tenant: TenantId) -> String {
+        let asked = json!({"service_name": name, "tenant_id": tenant.to_string()});
+        let made = self.post("/api/service-tokens", asked).await.expect(201);
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// What a service is answered that asks for its tenant's key at `provider`.
+    pub async fn retrieve(&self, provider: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request =
+            Request::builder().uri(format!("/api/v1/keys/{provider}")).header("host", "127.0.0.1:8081");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.fetch(request.body(Body::empty()).expect("a request")).await
+    }
+
+    /// The newest entries of the audit log: actor, action, outcome, object, details.
+    pub async fn audited(&self, count: usize) -> Vec<Value> {
+        let log = self.get(&format!("/api/v1/audit?limit={count}")).await.expect(200);
+        log["data"].as_array().expect("entries").clone()
     }
 
     pub fn pass(&self, seconds: u64) {

@@ -7,3 +7,5 @@ mod keys;
 mod money;
 mod people;
 mod provider_keys;
+mod retrieval;
+mod service_tokens;
