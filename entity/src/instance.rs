@@ -24,6 +24,8 @@ pub struct Model {
     pub place: Option<String>,
     /// Which run of the gateway this instance is now.
     pub run: Option<String>,
+    /// The ids of the master keys that it has loaded, separated by commas, the one that seals first; null until it says so.
+    pub kids: Option<String>,
 }
 
 /// Joins are written where they are used.

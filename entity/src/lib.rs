@@ -12,6 +12,7 @@ pub mod house_secret;
 pub mod idempotency_key;
 pub mod instance;
 pub mod lease;
+pub mod master_key;
 pub mod model_alias;
 pub mod price;
 pub mod provider_key;

@@ -16,6 +16,7 @@ mod m20261121_000006_spend_rollup;
 mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
 mod m20261121_000009_service_tokens;
+mod m20261121_000012_master_keys;
 
 pub use m20261121_000004_audit_and_changes::AUDIT_TRIGGERS;
 
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000007_budgets::Migration),
             Box::new(m20261121_000008_instance_run::Migration),
             Box::new(m20261121_000009_service_tokens::Migration),
+            Box::new(m20261121_000012_master_keys::Migration),
         ]
     }
 }

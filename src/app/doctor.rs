@@ -12,7 +12,7 @@ use crate::{
     control::{Control, InstanceState, Notify},
     domain::{Actor, Clock},
     ledger::instance_in,
-    store::{Options, Schema, Store},
+    store::{Options, Schema, SealedText, Store},
     vault::Vault,
 };
 
@@ -196,8 +196,8 @@ async fn sealed(config: &Config, store: &Store) -> Check {
         Ok(ring) => Vault::new(ring, Clock::system()),
         Err(error) => return Check::fail(NAME, chain(&error), advice),
     };
-    let closed: Vec<&str> =
-        rows.iter().filter(|row| vault.check(&row.sealed).is_err()).map(|row| row.what.as_str()).collect();
+    let closed: Vec<String> =
+        rows.iter().filter(|row| vault.check(&row.sealed).is_err()).map(SealedText::what).collect();
     match closed.as_slice() {
         [] => Check::ok(NAME, format!("all {} sealed rows open", rows.len())),
         [first, ..] => {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::StartError;
+use super::{StartError, keys};
 use crate::{
     catalogue::Catalogue,
     config::{Config, Durability},
@@ -16,13 +16,20 @@ use crate::{
     limits::Ticks,
     store::{Options, Schema, Store},
     vault::{
-        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
+        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, OpenError, Passwords, Pepper, Sessions, Vault,
         create_key_file, load_key_file,
     },
 };
 
 /// The master key's file in the data directory.
 const KEY_FILE: &str = "master.key";
+
+/// The file of master keys that is the gateway's own, to be read again and to be replaced; `None` when the operator gives
+/// the keys.
+pub(super) fn own_key_file(config: &Config) -> Option<PathBuf> {
+    let own = config.vault.master_keys.is_empty() && config.database_file().is_some();
+    own.then(|| config.server.data_dir.join(KEY_FILE))
+}
 
 /// Where the journal is, below the data directory.
 const JOURNAL: &str = "journal";
@@ -54,8 +61,9 @@ pub struct Foundation {
     pub catalogue: Arc<Catalogue>,
     /// What the operator may want to know.
     pub facts: Vec<String>,
+    /// Signs and verifies sessions.
+    pub sessions: Arc<Sessions>,
     clock: Clock,
-    sessions: Arc<Sessions>,
     audit_key: AuditKey,
     fingerprints: Arc<Fingerprinter>,
 }
@@ -66,6 +74,18 @@ impl Foundation {
     /// # Errors
     /// When the database or any sealed row in it cannot be opened.
     pub async fn open(config: &Config, clock: &Clock, missing: MasterKeys) -> Result<Self, StartError> {
+        match Self::open_once(config, clock, missing).await {
+            // A rotation may have changed the file between our look at it and at the rows.
+            Err(StartError::Sealed { source: OpenError::UnknownMasterKey { .. }, .. })
+                if own_key_file(config).is_some() =>
+            {
+                Self::open_once(config, clock, missing).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_once(config: &Config, clock: &Clock, missing: MasterKeys) -> Result<Self, StartError> {
         let mut facts = Vec::new();
         let schema = match missing {
             MasterKeys::MadeWhenMissing => Schema::Migrate,
@@ -84,18 +104,16 @@ impl Foundation {
         facts.push(format!("master keys: {} (the first seals)", ring.kids().collect::<Vec<_>>().join(", ")));
         let vault = Arc::new(Vault::new(ring, clock.clone()));
         for row in &sealed {
-            vault
-                .check(&row.sealed)
-                .map_err(|source| StartError::Sealed { what: row.what.clone(), source })?;
+            vault.check(&row.sealed).map_err(|source| StartError::Sealed { what: row.what(), source })?;
         }
         let house = |name| house_secret(&store, &vault, clock, name);
         let pepper_secret = house(HouseSecretName::Pepper).await?;
         let fingerprints = Arc::new(Fingerprinter::new(&pepper_secret));
-        let sessions = match config.admin.jwt_keys.as_slice() {
-            [] => vec![SessionKey::from_house(&house(HouseSecretName::JwtKey).await?)],
-            keys => keys.iter().map(SessionKey::from_config).collect(),
-        };
-        let sessions = Arc::new(Sessions::new(sessions, config.admin.session_ttl)?);
+        if config.admin.jwt_keys.is_empty() {
+            house(HouseSecretName::JwtKey).await?;
+        }
+        let session_keys = keys::session_keys(config, &store, &vault).await?;
+        let sessions = Arc::new(Sessions::new(session_keys, config.admin.session_ttl)?);
         let audit_key = AuditKey::new(house(HouseSecretName::AuditKey).await?);
         Ok(Self {
             vault,
@@ -164,10 +182,7 @@ pub(super) fn key_ring(
     if !config.vault.master_keys.is_empty() {
         return Ok(KeyRing::from_texts(&config.vault.master_keys)?);
     }
-    if config.database_file().is_none() {
-        return Err(StartError::MasterKeyForPostgres);
-    }
-    let path = config.server.data_dir.join(KEY_FILE);
+    let Some(path) = own_key_file(config) else { return Err(StartError::MasterKeyForPostgres) };
     if let Some(keys) = load_key_file(&path)? {
         return Ok(KeyRing::from_texts(&keys)?);
     }
@@ -194,7 +209,7 @@ async fn house_secret(
     name: HouseSecretName,
 ) -> Result<HouseSecret, StartError> {
     let sealed = match store.house_secret(name.as_str()).await? {
-        Some(sealed) => sealed,
+        Some(stored) => stored.sealed,
         None => {
             let sealed = vault.seal_house(name, &HouseSecret::generate());
             store.house_secret_or_insert(name.as_str(), &sealed, clock.now()).await?

@@ -11,20 +11,28 @@ pub mod doctor;
 mod error;
 mod foundation;
 mod housekeeping;
+mod keys;
 mod ops;
+pub mod rotation;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{checkpoints::Checkpoints, housekeeping::Chores};
+use self::{checkpoints::Checkpoints, housekeeping::Chores, keys::Keys};
 pub use self::{
     demo_house::{DEMO_ADMIN, DemoAccess},
     error::StartError,
     foundation::{Foundation, MasterKeys},
+    keys::{Reread, reload_master_keys, reload_session_keys},
 };
 use crate::{
     admin::{self, AdminSettings, ClientAddress},
@@ -56,11 +64,14 @@ pub struct StartOptions {
     pub demo: bool,
     /// Counters; made before the log begins, which counts too.
     pub metrics: Arc<Metrics>,
+    /// Where keys are read from again while the gateway runs; without it, from the settings of the start and the
+    /// gateway's own key file.
+    pub reread: Option<Reread>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), demo: false, metrics: metrics() }
+        Self { clock: Clock::system(), demo: false, metrics: metrics(), reread: None }
     }
 }
 
@@ -86,6 +97,7 @@ pub struct App {
     tracker: TaskTracker,
     checkpoints: Option<Arc<Checkpoints>>,
     store: Store,
+    keys: Arc<Keys>,
     _lock: InstanceLock,
 }
 
@@ -95,7 +107,7 @@ impl App {
     /// # Errors
     /// When another instance runs on the same data, a sealed row cannot be opened, or an address is taken.
     pub async fn start(mut config: Config, options: StartOptions) -> Result<Self, StartError> {
-        let StartOptions { clock, demo, metrics } = options;
+        let StartOptions { clock, demo, metrics, reread } = options;
         let tracker = TaskTracker::new();
         let background = CancellationToken::new();
         let built_in = if demo {
@@ -127,6 +139,18 @@ impl App {
                 recovered.refused
             )
         }));
+        let keys = Arc::new(Keys {
+            store: store.clone(),
+            vault: Arc::clone(&vault),
+            sessions: Arc::clone(&foundation.sessions),
+            instance: ledger.id(),
+            reread,
+            config: Mutex::new(Arc::new(config.clone())),
+            wake: tokio::sync::Notify::new(),
+            turn: Default::default(),
+        });
+        keys.refresh().await;
+        tracker.spawn(Arc::clone(&keys).run(background.clone()));
         let egress = egress_policy(&config);
         let counters = counters(&config, &tracker, &background, &mut facts)?;
         let limiters = Arc::new(Limiters::counting(Ticks::system(), share.clone(), counters.clone()));
@@ -168,8 +192,9 @@ impl App {
         });
 
         tracker.spawn({
-            let control = control.clone();
+            let (control, keys) = (control.clone(), Arc::clone(&keys));
             Arc::clone(&changes).follow(store.clone(), seen, background.clone(), async move || {
+                keys.wake();
                 if let Err(error) = control.reload_prices().await {
                     tracing::warn!(reason = %error, "prices.reload_failed");
                 }
@@ -242,8 +267,17 @@ impl App {
             tracker,
             checkpoints,
             store,
+            keys,
             _lock: lock,
         })
+    }
+
+    /// Takes the master keys and the keys for sessions of `config` into use, without a pause for anybody.
+    ///
+    /// # Errors
+    /// When they cannot be used; then those in force stay.
+    pub async fn reload_keys(&self, config: Config) -> Result<(), StartError> {
+        self.keys.adopt(config).await
     }
 
     /// Stops in good order: no new requests, live ones get `timeout` (less if `hurry` is ready before), then every

@@ -18,13 +18,14 @@ mod remote;
 mod secret;
 mod serve;
 mod service_tokens;
+mod signing_key;
 mod spend;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::{config::Overrides, server::harden};
 
 /// A self-hosted, bring-your-own-key LLM routing gateway with OpenAI-compatible and
 /// Anthropic-compatible APIs.
@@ -76,6 +77,9 @@ enum Command {
     /// Keys that seal the provider keys.
     #[command(subcommand)]
     MasterKey(master_key::MasterKey),
+    /// The gateway's own key for admin sessions.
+    #[command(subcommand)]
+    SigningKey(signing_key::SigningKey),
     /// Tenants' own keys at providers.
     #[command(subcommand)]
     ProviderKeys(provider_keys::ProviderKeys),
@@ -115,12 +119,15 @@ enum Command {
 /// What went wrong, as a chain for people.
 pub fn run() -> anyhow::Result<ExitCode> {
     let Cli { shared, command } = Cli::parse();
+    // Every command may hold keys for a while. What cannot be done about that keeps none from its work; `serve` says it.
+    let _ = harden();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
             Command::Serve(serve) => serve.run(&shared).await,
             Command::Admin(admin) => admin.run(&shared).await,
-            Command::MasterKey(master_key) => master_key.run(),
+            Command::MasterKey(master_key) => master_key.run(&shared).await,
+            Command::SigningKey(signing_key) => signing_key.run(&shared).await,
             Command::ProviderKeys(provider_keys) => provider_keys.run(&shared).await,
             Command::Keys(keys) => keys.run(&shared).await,
             Command::ServiceTokens(service_tokens) => service_tokens.run(&shared).await,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Shared, output};
 use crate::{
-    app::{App, StartOptions},
+    app::{App, Reread, StartOptions},
     config::{Config, Environment, Overrides, environment, reachable},
     domain::Clock,
     server::{Drained, ReloadSignals, StopSignals, harden},
@@ -52,8 +52,20 @@ impl Serve {
         let weak_spots = harden();
         let flags = self.flags(shared);
         let config = settings(&flags, &environment()?, self.demo)?;
-        let options =
-            StartOptions { clock: Clock::system(), demo: self.demo, metrics: crate::app::metrics() };
+        let reread = Reread::new({
+            let (flags, demo) = (flags.clone(), self.demo);
+            move || {
+                let read = environment().map_err(anyhow::Error::from);
+                let read = read.and_then(|environment| settings(&flags, &environment, demo));
+                read.map_err(|error| format!("{error:#}"))
+            }
+        });
+        let options = StartOptions {
+            clock: Clock::system(),
+            demo: self.demo,
+            metrics: crate::app::metrics(),
+            reread: Some(reread),
+        };
         logs::start(&config.telemetry, &options.metrics)?;
         for (what, error) in weak_spots {
             tracing::warn!(reason = %error, "{what}");
@@ -110,18 +122,25 @@ fn settings(flags: &Overrides, environment: &Environment, demo: bool) -> anyhow:
 }
 
 /// SIGHUP: the settings are read and checked again, and what lives in the database is taken over. An invalid
-/// configuration changes nothing. Addresses, keys and timeouts are those of the start.
+/// configuration, or keys that cannot be used, change nothing. Addresses and timeouts are those of the start.
 async fn reload(flags: &Overrides, demo: bool, app: &App) {
     let checked = environment()
         .map_err(anyhow::Error::from)
         .and_then(|environment| settings(flags, &environment, demo));
-    if let Err(error) = checked {
-        tracing::error!(reason = %error, "reload: the configuration is invalid, the old one stays in force");
+    let config = match checked {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(reason = %error, "reload: the configuration is invalid, the old one stays in force");
+            return;
+        }
+    };
+    if let Err(error) = app.reload_keys(config).await {
+        tracing::error!(reason = %format!("{:#}", anyhow::Error::new(error)), "reload: the keys cannot be used, the old ones stay in force");
         return;
     }
     match app.control.reload_prices().await {
         Ok(()) => tracing::info!(
-            "reload: the configuration is valid, prices are up to date; other settings need a restart"
+            "reload: the configuration is valid, keys and prices are up to date; other settings need a restart"
         ),
         Err(error) => {
             tracing::error!(reason = %error, "reload: prices cannot be read, the old ones stay in force")

@@ -7,7 +7,8 @@
 use crate::{
     domain::{Actor, AuditAction, AuditEvent, AuditId, Permission, TenantId, Timestamp},
     store::{
-        ChainHead, TenantScope, Tx, audit_append, audit_lock, change_log, tenant_find, tenant_find_named,
+        ChainHead, MasterKeyState, TenantScope, Tx, audit_append, audit_lock, change_log, master_key_state,
+        tenant_find, tenant_find_named,
     },
 };
 
@@ -86,6 +87,19 @@ impl Act<'_> {
         AuditEvent::new(action, self.actor.label(), tenant, object).in_request(self.actor.request())
     }
 
+    /// Refuses a text that was sealed under a retired master key, as by a process that has not heard of its end. Asked
+    /// under the lock of the audit chain, as a key is retired: no such text is stored afterwards.
+    pub(super) async fn may_store(&self, sealed: &str) -> Result<(), ControlError> {
+        let kid = sealed.split('.').nth(1).unwrap_or_default();
+        match master_key_state(&self.tx, kid).await? {
+            Some(MasterKeyState::Retired) => Err(ControlError::Conflict(format!(
+                "this process seals with master key `{kid}`, which was retired; give it the new one first in its list and \
+                 reload or restart it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Notes that gateways must forget what they know of `tenant`, or of everybody.
     pub(super) fn changed(&mut self, tenant: Option<TenantId>, subject: &'static str) {
         self.changes.push((tenant, subject));
@@ -94,6 +108,11 @@ impl Act<'_> {
     /// Writes the audit entry and the notices, commits, and tells this process.
     pub(super) async fn commit(mut self, event: AuditEvent) -> Result<(), ControlError> {
         self.record(event).await?;
+        self.commit_unaudited().await
+    }
+
+    /// The same without an entry, for what repeats an act that has one and changes nothing.
+    pub(super) async fn commit_unaudited(self) -> Result<(), ControlError> {
         let mut told = Vec::with_capacity(self.changes.len());
         for (tenant, subject) in &self.changes {
             told.push((*tenant, change_log::append(&self.tx, *tenant, subject, self.at).await?));

@@ -80,6 +80,8 @@ pub struct InstanceView {
     pub leased_micro_usd: i64,
     /// Whether it is heard of.
     pub state: InstanceState,
+    /// The ids of the master keys that it has loaded, the one that seals first; `null` until it has said so.
+    pub master_keys: Option<Vec<String>>,
 }
 
 /// What was given back to the caps.
@@ -108,6 +110,7 @@ impl Control {
             silent_seconds: if Some(row.id) == sight.here { 0 } else { row.silent_for.as_secs() },
             leased_micro_usd: row.leased.micro_rounded_up(),
             state: sight.state(&row),
+            master_keys: row.kids,
         };
         let items = self.store.instances().await?.into_iter().map(view).collect();
         Ok(Paged { items, next_cursor: None })
@@ -191,6 +194,7 @@ mod tests {
             stopped_at: None,
             silent_for,
             leased: NanoUsd::ZERO,
+            kids: None,
         }
     }
 

@@ -169,6 +169,7 @@ impl Control {
             created_at: act.at(),
             updated_at: act.at(),
         };
+        act.may_store(&key.sealed).await?;
         provider_key_insert(act.tx(), &key).await?;
         act.remember(actor, idempotency, id).await?;
         act.changed(Some(tenant_id), "provider_key");
@@ -259,6 +260,7 @@ impl Control {
                 &place.url.origin,
                 &secret,
             );
+            act.may_store(&key.sealed).await?;
             key.fingerprint = self.fingerprints.of(&secret);
             key.base_url = place.url.base_url;
             key.origin = place.url.origin;

@@ -183,7 +183,7 @@ impl Control {
     /// Gives a service the key of its tenant at `provider`: the active retrievable one of the highest weight, then the
     /// newest. A key that does not open is an incident, and no other takes its place.
     pub async fn retrieve_key(&self, actor: &Actor, provider: &str) -> Result<RetrievedKey, ControlError> {
-        let Actor::Service { id, tenant } = *actor else {
+        let Actor::Service { id, tenant, .. } = *actor else {
             return Err(ControlError::Forbidden("keys are fetched with a service token"));
         };
         let rate = self.0.service_rate.take(id);

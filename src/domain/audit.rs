@@ -122,6 +122,8 @@ audit_actions! {
     MasterKeyRotationStarted = "master_key.rotation_started" in SecretManagement;
     /// Nothing is left under another master key than the one that seals.
     MasterKeyRotated = "master_key.rotated" in SecretManagement;
+    /// Nothing may be sealed under a master key any more.
+    MasterKeyRetired = "master_key.retired" in SecretManagement;
     /// A virtual key was made.
     VirtualKeyCreated = "virtual_key.created" in KeyManagement;
     /// A virtual key's limits were changed.

@@ -5,7 +5,12 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// How often a lock that is held is tried again: a command that asks whether anybody holds it has it for an instant.
+const TRIES: u32 = 3;
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Held as long as the value lives.
 #[derive(Debug)]
@@ -55,12 +60,28 @@ impl InstanceLock {
         if let Some(database) = database_file {
             // By its real name: a link to the same database must meet the same lock.
             let real = real_path(database).map_err(unusable(database))?;
-            let mut name = real.into_os_string();
-            name.push(".lock");
-            files.push(lock(Path::new(&name))?);
+            files.push(lock(&neighbour(real))?);
         }
         Ok(Self { _files: files })
     }
+
+    /// Whether somebody holds the data directory, or the SQLite file, now. Takes nothing: whoever starts in this very
+    /// moment gets its lock at the second try.
+    pub fn is_held(data_dir: &Path, database_file: Option<&Path>) -> bool {
+        let mut locks = vec![data_dir.join("keystile.lock")];
+        locks.extend(database_file.and_then(|database| real_path(database).ok()).map(neighbour));
+        locks.into_iter().any(|path| match File::open(path) {
+            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        })
+    }
+}
+
+/// The lock file of a database.
+fn neighbour(database: PathBuf) -> PathBuf {
+    let mut name = database.into_os_string();
+    name.push(".lock");
+    name.into()
 }
 
 /// The path without links; the file itself may not exist yet.
@@ -81,7 +102,15 @@ fn lock(path: &Path) -> Result<File, LockError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(unusable)?;
-    match file.try_lock() {
+    let mut taken = file.try_lock();
+    for _ in 0..TRIES {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(TRY_AGAIN);
+        taken = file.try_lock();
+    }
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -121,6 +150,26 @@ mod tests {
         assert!(error.contains("keystile.lock") && error.contains("--data-dir"), "{error}");
         drop(first);
         InstanceLock::take(&data, None).unwrap();
+    }
+
+    #[test]
+    fn whoever_asks_whether_it_is_held_keeps_nobody_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, database) = (directory.path().join("data"), directory.path().join("keystile.db"));
+        assert!(!InstanceLock::is_held(&data, Some(&database)), "nobody was ever there");
+        let held = InstanceLock::take(&data, Some(&database)).unwrap();
+        assert!(InstanceLock::is_held(&data, None));
+        assert!(InstanceLock::is_held(&directory.path().join("other"), Some(&database)));
+        drop(held);
+        let asks = std::thread::spawn({
+            let data = data.clone();
+            move || (0..2_000).filter(|_| InstanceLock::is_held(&data, None)).count()
+        });
+        for _ in 0..200 {
+            drop(InstanceLock::take(&data, Some(&database)).unwrap());
+        }
+        asks.join().unwrap();
+        assert!(!InstanceLock::is_held(&data, Some(&database)));
     }
 
     #[test]

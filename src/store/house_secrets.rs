@@ -1,34 +1,24 @@
-//! The gateway's own sealed secrets, and a list of everything that is sealed, for the check at start-up.
+//! The gateway's own sealed secrets.
 
-use entity::{house_secret, provider_key};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
-};
+use entity::house_secret;
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
 
 use super::{Store, StoreError, Tx};
 use crate::domain::Timestamp;
 
-const PAGE: u64 = 500;
-
-/// A sealed text and where it stands.
+/// One of the gateway's own secrets.
 #[derive(Clone)]
-pub struct SealedText {
-    /// `house_secret pepper`, `provider_key pk_…`: for the message that says what does not open.
-    pub what: String,
+pub struct StoredHouseSecret {
     /// `v1.<kid>.<fernet token>`.
     pub sealed: String,
-}
-
-impl std::fmt::Debug for SealedText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SealedText").field("what", &self.what).finish_non_exhaustive()
-    }
+    /// Since when it has been what it is.
+    pub at: Timestamp,
 }
 
 impl Store {
     /// The sealed secret called `name`.
-    pub async fn house_secret(&self, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(house_secret::Entity::find_by_id(name).one(self.reader()).await?.map(|row| row.sealed))
+    pub async fn house_secret(&self, name: &str) -> Result<Option<StoredHouseSecret>, StoreError> {
+        find(self.reader(), name).await
     }
 
     /// Stores `sealed` as `name` unless there is one, and returns the one that stands: processes that race agree.
@@ -40,34 +30,37 @@ impl Store {
     ) -> Result<String, StoreError> {
         self.write(async |tx: &Tx| house_secret_or_insert(tx, name, sealed, at).await).await
     }
+}
 
-    /// Everything sealed: the house's secrets, then the provider keys by id. Read in pages, so that no read lasts long.
-    pub async fn sealed_rows(&self) -> Result<Vec<SealedText>, StoreError> {
-        let house = house_secret::Entity::find().order_by_asc(house_secret::Column::Name).all(self.reader());
-        let mut found: Vec<SealedText> = house
-            .await?
-            .into_iter()
-            .map(|row| SealedText { what: format!("house_secret {}", row.name), sealed: row.sealed })
-            .collect();
-        let mut after = String::new();
-        loop {
-            let page: Vec<(String, String)> = provider_key::Entity::find()
-                .select_only()
-                .columns([provider_key::Column::Id, provider_key::Column::Sealed])
-                .filter(provider_key::Column::Id.gt(after.as_str()))
-                .order_by_asc(provider_key::Column::Id)
-                .limit(PAGE)
-                .into_tuple()
-                .all(self.reader())
-                .await?;
-            let Some((last, _)) = page.last() else { return Ok(found) };
-            after.clone_from(last);
-            found.extend(
-                page.into_iter()
-                    .map(|(id, sealed)| SealedText { what: format!("provider_key {id}"), sealed }),
-            );
-        }
-    }
+/// The sealed secret called `name`, inside a transaction.
+pub async fn house_secret_find(tx: &Tx, name: &str) -> Result<Option<StoredHouseSecret>, StoreError> {
+    find(tx, name).await
+}
+
+/// Stores `sealed` as `name`, whatever stood there.
+pub async fn house_secret_set(tx: &Tx, name: &str, sealed: &str, at: Timestamp) -> Result<(), StoreError> {
+    let row = house_secret::ActiveModel {
+        name: Set(name.into()),
+        sealed: Set(sealed.into()),
+        created_at: Set(at.millis()),
+    };
+    let both = [house_secret::Column::Sealed, house_secret::Column::CreatedAt];
+    house_secret::Entity::insert(row)
+        .on_conflict(OnConflict::column(house_secret::Column::Name).update_columns(both).to_owned())
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// Removes the secret called `name`, if there is one.
+pub async fn house_secret_delete(tx: &Tx, name: &str) -> Result<(), StoreError> {
+    house_secret::Entity::delete_by_id(name).exec(tx).await?;
+    Ok(())
+}
+
+async fn find(db: &impl ConnectionTrait, name: &str) -> Result<Option<StoredHouseSecret>, StoreError> {
+    let row = house_secret::Entity::find_by_id(name).one(db).await?;
+    Ok(row.map(|row| StoredHouseSecret { sealed: row.sealed, at: Timestamp::from_millis(row.created_at) }))
 }
 
 /// Stores `sealed` as `name` unless there is one, and returns the one that stands.
@@ -90,17 +83,6 @@ pub async fn house_secret_or_insert(
     Ok(standing.ok_or(StoreError::NotFound)?.sealed)
 }
 
-/// Replaces `old` by `new`, the same secret sealed anew; [`StoreError::NotFound`] when `old` does not stand any more.
-pub async fn house_secret_reseal(tx: &Tx, name: &str, old: &str, new: &str) -> Result<(), StoreError> {
-    let done = house_secret::Entity::update_many()
-        .col_expr(house_secret::Column::Sealed, new.into())
-        .filter(house_secret::Column::Name.eq(name))
-        .filter(house_secret::Column::Sealed.eq(old))
-        .exec(tx)
-        .await?;
-    if done.rows_affected == 1 { Ok(()) } else { Err(StoreError::NotFound) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,41 +98,27 @@ mod tests {
             db.house_secret_or_insert("pepper", "v1.a.one", AT),
             other.house_secret_or_insert("pepper", "v1.a.two", AT),
         );
-        let standing = db.house_secret("pepper").await.expect("read").expect("a secret");
+        let standing = db.house_secret("pepper").await.expect("read").expect("a secret").sealed;
         assert_eq!([one.expect("made"), two.expect("made")], [standing.clone(), standing]);
     }
 
     #[tokio::test]
-    async fn a_secret_is_sealed_anew_only_over_what_was_read() {
+    async fn a_secret_is_replaced_with_its_moment_and_removed() {
         let db = testing::store().await;
-        assert_eq!(db.house_secret("jwt").await.expect("read"), None);
-        db.house_secret_or_insert("jwt", "v1.a.x", AT).await.expect("made");
-        let reseal = |old: &'static str| {
-            db.write(async move |tx: &Tx| house_secret_reseal(tx, "jwt", old, "v1.b.x").await)
-        };
-        assert!(matches!(reseal("v1.z.stale").await, Err(StoreError::NotFound)));
-        reseal("v1.a.x").await.expect("resealed");
-        assert_eq!(db.house_secret("jwt").await.expect("read").as_deref(), Some("v1.b.x"));
-    }
-
-    #[tokio::test]
-    async fn everything_sealed_is_listed_beyond_one_page() {
-        let db = testing::store().await;
-        db.house_secret_or_insert("pepper", "v1.a.p", AT).await.expect("made");
-        let keys = PAGE + 1;
+        assert!(db.house_secret("jwt_key").await.expect("read").is_none());
+        db.house_secret_or_insert("jwt_key", "v1.a.x", AT).await.expect("made");
+        let later = Timestamp::from_millis(2);
         db.write(async |tx: &Tx| {
-            for _ in 0..keys {
-                let row = testing::provider_key(crate::domain::TenantId::generate());
-                provider_key::Entity::insert(row).exec_without_returning(tx).await?;
-            }
-            Ok::<_, StoreError>(())
+            assert_eq!(house_secret_find(tx, "jwt_key").await?.map(|found| found.at), Some(AT));
+            house_secret_set(tx, "jwt_key", "v1.a.y", later).await?;
+            house_secret_set(tx, "jwt_key_previous", "v1.a.x", later).await?;
+            house_secret_delete(tx, "jwt_key_previous").await?;
+            house_secret_delete(tx, "jwt_key_previous").await
         })
         .await
         .expect("written");
-        let rows = db.sealed_rows().await.expect("rows");
-        assert_eq!(rows.len() as u64, keys + 1);
-        assert_eq!(rows[0].what, "house_secret pepper");
-        assert!(rows[1].what.starts_with("provider_key pk_"));
-        assert!(!format!("{rows:?}").contains("v1.a."));
+        let found = db.house_secret("jwt_key").await.expect("read").expect("a secret");
+        assert_eq!((found.sealed.as_str(), found.at), ("v1.a.y", later));
+        assert!(db.house_secret("jwt_key_previous").await.expect("read").is_none());
     }
 }

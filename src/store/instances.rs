@@ -119,6 +119,8 @@ pub struct InstanceRow {
     pub silent_for: Duration,
     /// What it has leased, all counters together.
     pub leased: NanoUsd,
+    /// The ids of the master keys that it has loaded, the one that seals first; `None` until it has said so.
+    pub kids: Option<Vec<String>>,
 }
 
 /// What came of an attempt to release an instance's leases.
@@ -200,7 +202,8 @@ impl Store {
                 VALUES ($1, 1, {now}, {now}, 0, $2, $3)
                 ON CONFLICT ("id") DO UPDATE SET "epoch" = "instance"."epoch" + 1,
                     "started_at" = "excluded"."started_at", "heartbeat_at" = "excluded"."heartbeat_at",
-                    "stopped_at" = NULL, "place" = "excluded"."place", "run" = "excluded"."run"
+                    "stopped_at" = NULL, "place" = "excluded"."place", "run" = "excluded"."run",
+                    "kids" = CASE WHEN "instance"."run" = "excluded"."run" THEN "instance"."kids" END
                 WHERE {allowed}
                 RETURNING "epoch", "applied_seq""#,
             );
@@ -231,6 +234,17 @@ impl Store {
         .await
     }
 
+    /// Notes which master keys the instance has loaded, the one that seals first. A new run of it has said nothing yet.
+    pub async fn instance_kids(&self, id: InstanceId, kids: &[&str]) -> Result<(), StoreError> {
+        self.write(async |tx: &Tx| {
+            let sql = r#"UPDATE "instance" SET "kids" = $2 WHERE "id" = $1"#;
+            let values: [Value; 2] = [id.to_string().into(), kids.join(",").into()];
+            tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Ends `holder`'s epoch in good order: all its leases are given back.
     pub async fn instance_stop(&self, holder: Holder) -> Result<(), LeaseError> {
         self.write(async |tx: &Tx| {
@@ -247,9 +261,9 @@ impl Store {
         let backend = db.get_database_backend();
         let sql = format!(
             r#"SELECT "i"."id", "i"."epoch", "i"."started_at", "i"."heartbeat_at", "i"."stopped_at",
-                {now} - "i"."heartbeat_at", {sums}
+                {now} - "i"."heartbeat_at", {sums}, "i"."kids"
             FROM "instance" AS "i" LEFT JOIN "lease" AS "l" ON "l"."instance_id" = "i"."id"
-            GROUP BY "i"."id", "i"."epoch", "i"."started_at", "i"."heartbeat_at", "i"."stopped_at"
+            GROUP BY "i"."id", "i"."epoch", "i"."started_at", "i"."heartbeat_at", "i"."stopped_at", "i"."kids"
             HAVING COUNT("l"."instance_id") > 0 OR "i"."heartbeat_at" > {now} - {lately}
             ORDER BY "i"."heartbeat_at" DESC, "i"."id" LIMIT {MAX_LISTED}"#,
             now = now(backend),
@@ -379,5 +393,8 @@ fn instance_row(row: &QueryResult) -> Result<InstanceRow, StoreError> {
         stopped_at: row.try_get_by_index::<Option<i64>>(4)?.map(Timestamp::from_millis),
         silent_for: silence(row, 5)?,
         leased: read_sum(row, 6)?,
+        kids: row
+            .try_get_by_index::<Option<String>>(8)?
+            .map(|kids| kids.split(',').map(str::to_owned).collect()),
     })
 }

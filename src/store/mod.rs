@@ -16,6 +16,7 @@ pub mod house_secrets;
 mod idempotency;
 mod instances;
 mod leases;
+mod master_keys;
 mod open;
 mod page;
 mod prices;
@@ -24,6 +25,7 @@ mod retention;
 mod rollup;
 pub(crate) mod rows;
 mod scope;
+mod sealed;
 mod service_tokens;
 pub mod snapshot;
 mod spend_reports;
@@ -54,12 +56,15 @@ pub use columns::StoredLimits;
 pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use counters::CounterState;
 pub use error::{OpenError, StoreError};
-pub use house_secrets::SealedText;
+pub use house_secrets::{
+    StoredHouseSecret, house_secret_delete, house_secret_find, house_secret_or_insert, house_secret_set,
+};
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
 pub use instances::{
     Claim, Holder, InstanceRow, LeaseError, RegisterError, Registered, Released, Run, instance_release,
 };
 pub use leases::LeaseAsk;
+pub use master_keys::{MasterKeyState, StoredMasterKey, master_key_set, master_key_state, master_keys};
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
 pub use provider_keys::{
@@ -67,6 +72,7 @@ pub use provider_keys::{
     provider_key_update, provider_keys_delete, provider_keys_of,
 };
 pub use scope::TenantScope;
+pub use sealed::{SealedColumn, SealedFor, SealedText, sealed_counts, sealed_replace};
 pub use service_tokens::{
     PresentedToken, ServiceToken, service_token_delete, service_token_find, service_token_insert,
     service_token_secret_insert, service_token_secrets_retire, service_token_update, service_tokens_delete,

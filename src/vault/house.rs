@@ -16,11 +16,18 @@ pub enum HouseSecretName {
     AuditKey,
     /// Signs admin sessions when the operator gave no key.
     JwtKey,
+    /// The one before it, which verifies sessions until the last of them has ended.
+    JwtKeyPrevious,
 }
 
 impl HouseSecretName {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::Pepper, Self::AuditKey, Self::JwtKey];
+    pub const ALL: [Self; 4] = [Self::Pepper, Self::AuditKey, Self::JwtKey, Self::JwtKeyPrevious];
+
+    /// The secret of this name in the database; `None` for a name that is none.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.as_str() == name)
+    }
 
     /// The name in the database and in the sealed record.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +35,7 @@ impl HouseSecretName {
             Self::Pepper => "pepper",
             Self::AuditKey => "audit_key",
             Self::JwtKey => "jwt_key",
+            Self::JwtKeyPrevious => "jwt_key_previous",
         }
     }
 }

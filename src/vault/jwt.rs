@@ -5,13 +5,15 @@
 //! system for the time instead of our clock. What a verified token cannot say is whether the session is still wanted;
 //! compare its `session_version` with the user's.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{entropy, house::HouseSecret};
+use super::{entropy, house::HouseSecret, keyring::hex};
 use crate::{
     config::JwtKey,
     domain::{Role, TenantId, Timestamp, UserId},
@@ -26,7 +28,9 @@ const MIN_SECRET_BYTES: usize = 32;
 const MAX_KID_BYTES: usize = 32;
 /// Ours are about 500 bytes; a longer text is not even decoded.
 const MAX_TOKEN_BYTES: usize = 4096;
-const HOUSE_KID: &str = "house";
+/// The gateway's own keys are called so, and by 8 hex digits of a labelled hash: each has an id of its own.
+const HOUSE_KID: &str = "house_";
+const KID_LABEL: &[u8] = b"keystile session key";
 
 /// Why keys for sessions cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +94,10 @@ pub struct SessionKey {
     signing: EncodingKey,
     verifying: DecodingKey,
     secret_bytes: usize,
+    /// Signs nothing before.
+    signs_from: Option<Timestamp>,
+    /// Neither signs nor verifies from then on.
+    until: Option<Timestamp>,
 }
 
 impl SessionKey {
@@ -100,7 +108,34 @@ impl SessionKey {
 
     /// The gateway's own.
     pub fn from_house(secret: &HouseSecret) -> Self {
-        Self::new(HOUSE_KID, secret.key_bytes())
+        let digest = Sha256::new().chain_update(KID_LABEL).chain_update(secret.key_bytes()).finalize();
+        Self::new(&format!("{HOUSE_KID}{}", hex(&digest[..4])), secret.key_bytes())
+    }
+
+    /// The same, and until `moment` the next one in the list signs: so that all instances know this one before the first
+    /// session is signed with it.
+    #[must_use]
+    pub fn signing_from(self, moment: Timestamp) -> Self {
+        Self { signs_from: Some(moment), ..self }
+    }
+
+    /// The same, and from `moment` on it is as if it were not loaded.
+    #[must_use]
+    pub fn until(self, moment: Timestamp) -> Self {
+        Self { until: Some(moment), ..self }
+    }
+
+    /// Its id, which stands in every token that it signs.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    fn lives(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    fn signs(&self, now: Timestamp) -> bool {
+        self.lives(now) && self.signs_from.is_none_or(|from| from <= now)
     }
 
     // The library wipes both keys when they are dropped.
@@ -110,6 +145,8 @@ impl SessionKey {
             signing: EncodingKey::from_secret(secret),
             verifying: DecodingKey::from_secret(secret),
             secret_bytes: secret.len(),
+            signs_from: None,
+            until: None,
         }
     }
 }
@@ -171,21 +208,22 @@ struct WrittenHeader {
     kid: String,
 }
 
-/// Issues and verifies sessions.
+/// Issues and verifies sessions, with keys that may be replaced while it is in use.
 #[derive(Debug)]
 pub struct Sessions {
-    /// Never empty; the first signs.
-    keys: Vec<SessionKey>,
-    ttl: Duration,
+    loaded: ArcSwap<Loaded>,
     validation: Validation,
 }
 
-impl Sessions {
-    /// Takes the keys, the one that signs first. A retired key stays in the list for as long as `ttl`.
-    ///
-    /// # Errors
-    /// Without a key, for a bad or repeated id, and for a short secret.
-    pub fn new(keys: Vec<SessionKey>, ttl: Duration) -> Result<Self, SessionKeyError> {
+#[derive(Debug)]
+struct Loaded {
+    /// Never empty; the first that may signs.
+    keys: Vec<SessionKey>,
+    ttl: Duration,
+}
+
+impl Loaded {
+    fn new(keys: Vec<SessionKey>, ttl: Duration) -> Result<Self, SessionKeyError> {
         let mut kids = HashSet::new();
         for (index, key) in keys.iter().enumerate() {
             if !is_kid(&key.kid) {
@@ -198,25 +236,49 @@ impl Sessions {
                 return Err(SessionKeyError::Short { kid: key.kid.clone() });
             }
         }
-        if keys.is_empty() {
-            return Err(SessionKeyError::Empty);
-        }
-        Ok(Self { keys, ttl, validation: validation() })
+        if keys.is_empty() { Err(SessionKeyError::Empty) } else { Ok(Self { keys, ttl }) }
+    }
+}
+
+impl Sessions {
+    /// Takes the keys, the one that signs first. A retired key stays in the list for as long as `ttl`.
+    ///
+    /// # Errors
+    /// Without a key, for a bad or repeated id, and for a short secret.
+    pub fn new(keys: Vec<SessionKey>, ttl: Duration) -> Result<Self, SessionKeyError> {
+        let loaded = ArcSwap::from_pointee(Loaded::new(keys, ttl)?);
+        Ok(Self { loaded, validation: validation() })
+    }
+
+    /// Puts `keys` in the place of the present ones. A session whose key is not among them is over at once.
+    ///
+    /// # Errors
+    /// As [`Sessions::new`]; then the present keys stay.
+    pub fn reload(&self, keys: Vec<SessionKey>, ttl: Duration) -> Result<(), SessionKeyError> {
+        self.loaded.store(Arc::new(Loaded::new(keys, ttl)?));
+        Ok(())
+    }
+
+    /// The ids of the keys; the one that signs comes first.
+    pub fn kids(&self) -> Vec<String> {
+        self.loaded.load().keys.iter().map(|key| key.kid.clone()).collect()
     }
 
     /// How long a session lasts.
-    pub const fn ttl(&self) -> Duration {
-        self.ttl
+    pub fn ttl(&self) -> Duration {
+        self.loaded.load().ttl
     }
 
     /// A new token that lasts as long as sessions do.
     pub fn issue(&self, subject: &SessionSubject, now: Timestamp) -> String {
-        self.issue_for(subject, now, self.ttl)
+        self.issue_for(subject, now, self.ttl())
     }
 
     /// A new token that lasts for `ttl`, as a command line signs for itself.
     pub fn issue_for(&self, subject: &SessionSubject, now: Timestamp, ttl: Duration) -> String {
-        let key = self.keys.first().expect("`new` takes no empty list");
+        let loaded = self.loaded.load();
+        let signer = loaded.keys.iter().find(|key| key.signs(now)).or_else(|| loaded.keys.first());
+        let key = signer.expect("`Loaded::new` takes no empty list");
         let mut id = [0_u8; 22];
         entropy::fill_base62(&mut id);
         let claims = WrittenClaims {
@@ -245,7 +307,9 @@ impl Sessions {
             return Err(JwtError::Malformed);
         }
         let kid = kid_of(token)?;
-        let key = self.keys.iter().find(|key| key.kid == kid).ok_or(JwtError::UnknownKey)?;
+        let loaded = self.loaded.load();
+        let known = loaded.keys.iter().find(|key| key.kid == kid && key.lives(now));
+        let key = known.ok_or(JwtError::UnknownKey)?;
         let claims: WrittenClaims = jsonwebtoken::decode(token, &key.verifying, &self.validation)
             .map_err(|error| match error.kind() {
                 ErrorKind::InvalidSignature => JwtError::Signature,

@@ -233,6 +233,43 @@ fn a_new_signer_comes_in_while_the_old_key_still_verifies() {
 }
 
 #[test]
+fn at_083_a_new_signer_comes_in_and_an_old_one_goes_while_sessions_are_in_use() {
+    let ttl = Duration::from_secs(60);
+    let running = sessions();
+    let token = running.issue(&subject(), now());
+    let next = "fedcba9876543210fedcba9876543210";
+    running.reload(vec![key("k2", next), key("k1", SECRET)], ttl).unwrap();
+    assert_eq!((running.kids(), running.ttl()), (vec!["k2".into(), "k1".into()], ttl));
+    assert!(running.verify(&token, now()).is_ok());
+    let newer = running.issue(&subject(), now());
+    running.reload(vec![key("k2", next)], ttl).unwrap();
+    assert_eq!(running.verify(&token, now()), Err(JwtError::UnknownKey));
+    assert!(running.verify(&newer, now()).is_ok());
+    assert_eq!(running.reload(vec![], ttl), Err(SessionKeyError::Empty));
+    assert!(running.verify(&newer, now()).is_ok(), "what was refused changed nothing");
+}
+
+#[test]
+fn a_key_signs_when_all_know_it_and_its_forerunner_goes_when_its_sessions_have_ended() {
+    let (old, new) = (HouseSecret::generate(), HouseSecret::generate());
+    let (from, until) = (now().plus(Duration::from_secs(5)), now().plus(Duration::from_secs(3600)));
+    let keys =
+        vec![SessionKey::from_house(&new).signing_from(from), SessionKey::from_house(&old).until(until)];
+    let kids: Vec<String> = keys.iter().map(|key| key.kid().to_owned()).collect();
+    assert!(kids[0] != kids[1] && kids.iter().all(|kid| kid.starts_with("house_")), "{kids:?}");
+    let sessions = Sessions::new(keys, Duration::from_secs(7200)).unwrap();
+    let signer = |moment| kid_of(&sessions.issue(&subject(), moment)).unwrap();
+    assert_eq!(signer(now()), kids[1]);
+    assert_eq!(signer(from), kids[0]);
+    let token = sessions.issue(&subject(), now());
+    assert!(sessions.verify(&token, until.minus(Duration::from_millis(1))).is_ok());
+    assert_eq!(sessions.verify(&token, until), Err(JwtError::UnknownKey));
+    // One that has no forerunner signs at once.
+    let alone = Sessions::new(vec![SessionKey::from_house(&new).signing_from(from)], Duration::from_secs(60));
+    assert_eq!(kid_of(&alone.unwrap().issue(&subject(), now())).unwrap(), kids[0]);
+}
+
+#[test]
 fn bad_keys_are_refused_at_the_start() {
     let ttl = Duration::from_secs(60);
     let refused = |keys| Sessions::new(keys, ttl).map(drop).unwrap_err();

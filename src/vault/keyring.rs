@@ -1,5 +1,8 @@
 //! The master keys: the first seals, all open. They come from the operator, or from a file in the data directory.
 //!
+//! A key that is dropped while the process runs goes on opening for [`LEAVES_AFTER`]: a request that is under way may hold
+//! a text that it read before everything was sealed anew.
+//!
 //! Our own copies are wiped. The Fernet crate wipes the halves it keeps, but not the buffer it decodes a key into; it
 //! does so once per key, at start-up.
 
@@ -7,6 +10,8 @@ use std::{
     fmt, fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE};
@@ -21,6 +26,8 @@ const KEY_BYTES: usize = 32;
 const KID_LABEL: &[u8] = b"keystile master key";
 /// Longest key file that is read: room for hundreds of keys, and no surprise when the path names something else.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// How long a dropped key goes on opening: longer than a request with its fallbacks takes (`upstream.total_timeout`).
+pub const LEAVES_AFTER: Duration = Duration::from_secs(3_900);
 
 /// Why a list of master keys cannot be used. Keys are named by their place in the list, never by their text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +59,15 @@ pub enum KeyRingError {
         /// Its id.
         kid: String,
     },
+    /// A list that is to replace another one lacks a key that is needed.
+    #[error(
+        "the new master keys lack `{kid}`, under which something is still sealed; put it back behind the first, and run \
+         `keystile master-key rotate`"
+    )]
+    StillNeeded {
+        /// Which key.
+        kid: String,
+    },
 }
 
 /// Why a key file cannot be read or made.
@@ -60,7 +76,7 @@ pub enum KeyFileError {
     /// The system refused.
     #[error("cannot {act} the master key file `{}`", path.display())]
     Io {
-        /// `read` or `create`.
+        /// `read`, `create` or `replace`.
         act: &'static str,
         /// Which file.
         path: PathBuf,
@@ -95,8 +111,17 @@ struct MasterKey {
     fernet: Fernet,
 }
 
+/// A key that was dropped, and until when it opens.
+struct Leaving {
+    key: Arc<MasterKey>,
+    until: Instant,
+}
+
 /// Master keys by order, never empty: the first seals, all open.
-pub struct KeyRing(Vec<MasterKey>);
+pub struct KeyRing {
+    keys: Vec<Arc<MasterKey>>,
+    leaving: Vec<Leaving>,
+}
 
 impl KeyRing {
     /// Checks and takes the keys. Whitespace around a key is ignored.
@@ -104,16 +129,31 @@ impl KeyRing {
     /// # Errors
     /// Without a key, and for a key that is malformed, weak or given twice.
     pub fn from_texts(texts: &[MasterKeyText]) -> Result<Self, KeyRingError> {
-        let mut keys: Vec<MasterKey> = Vec::with_capacity(texts.len());
+        let mut keys: Vec<Arc<MasterKey>> = Vec::with_capacity(texts.len());
         for (index, text) in texts.iter().enumerate() {
             let place = index + 1;
             let key = MasterKey::parse(text.0.trim(), place)?;
             if keys.iter().any(|known| known.kid == key.kid) {
                 return Err(KeyRingError::Duplicate { place, kid: key.kid });
             }
-            keys.push(key);
+            keys.push(Arc::new(key));
         }
-        if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self { keys, leaving: Vec::new() }) }
+    }
+
+    /// This ring as the successor of `before`: what it lacks of that one opens for a while longer, and nothing is sealed
+    /// with it.
+    pub(super) fn after(mut self, before: &Self, now: Instant) -> Self {
+        let dropped =
+            before.keys.iter().map(|key| Leaving { key: Arc::clone(key), until: now + LEAVES_AFTER });
+        let earlier =
+            before.leaving.iter().map(|left| Leaving { key: Arc::clone(&left.key), until: left.until });
+        let stays = |kid: &str, keys: &[Arc<MasterKey>]| keys.iter().any(|key| key.kid == kid);
+        self.leaving = dropped
+            .chain(earlier)
+            .filter(|left| left.until > now && !stays(&left.key.kid, &self.keys))
+            .collect();
+        self
     }
 
     /// A new random key in its usual spelling.
@@ -132,7 +172,7 @@ impl KeyRing {
 
     /// The ids of all keys; the one that seals comes first.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|key| key.kid.as_str())
+        self.keys.iter().map(|key| key.kid.as_str())
     }
 
     pub(super) fn sealing(&self) -> (&str, &Fernet) {
@@ -141,11 +181,17 @@ impl KeyRing {
     }
 
     pub(super) fn opening(&self, kid: &str) -> Option<&Fernet> {
-        self.0.iter().find(|key| key.kid == kid).map(|key| &key.fernet)
+        let loaded = self.keys.iter().find(|key| key.kid == kid);
+        // Only for a key that is not loaded, which is next to never: the clock is not asked otherwise.
+        let leaving = || {
+            let left = self.leaving.iter().find(|left| left.key.kid == kid)?;
+            (left.until > Instant::now()).then_some(&left.key)
+        };
+        loaded.or_else(leaving).map(|key| &key.fernet)
     }
 
     fn first(&self) -> &MasterKey {
-        self.0.first().expect("`from_texts` makes no empty ring")
+        self.keys.first().expect("`from_texts` makes no empty ring")
     }
 }
 
@@ -236,6 +282,38 @@ pub fn create_key_file(path: &Path) -> Result<MasterKeyText, KeyFileError> {
         return Err(refused(error));
     }
     Ok(key)
+}
+
+/// Replaces the key file by one with `keys`, in this order and one a line. At every moment the whole old file or the
+/// whole new one stands under the name, and the new one is on the disk when this returns.
+///
+/// # Errors
+/// When the directory cannot be written; then the old file stands.
+pub fn replace_key_file(path: &Path, keys: &[MasterKeyText]) -> Result<(), KeyFileError> {
+    let refused = |source| KeyFileError::Io { act: "replace", path: path.to_owned(), source };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // What a killed command left there was never the key file; and made anew the file has its mode for certain.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
+        _ => {}
+    }
+    let mut file = options.open(&beside).map_err(refused)?;
+    let written = keys
+        .iter()
+        .try_for_each(|key| file.write_all(key.0.trim().as_bytes()).and_then(|()| file.write_all(b"\n")))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| sync_directory(path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        refused(error)
+    })
 }
 
 /// Puts the file's name on the disk, not only its content.
@@ -332,6 +410,45 @@ mod tests {
         assert_eq!(*read[0].0, *key.0);
         assert!(matches!(create_key_file(&path), Err(KeyFileError::Io { act: "create", .. })));
         assert_eq!(*load_key_file(&path).unwrap().unwrap()[0].0, *key.0, "the first key is still there");
+    }
+
+    #[test]
+    fn a_key_file_is_replaced_whole_and_stays_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let old = create_key_file(&path).unwrap();
+        // As a killed command leaves it: half a key, readable by all.
+        fs::write(directory.path().join("master.key.new"), "half").unwrap();
+        let new = KeyRing::generate();
+        replace_key_file(&path, &[new.clone(), old.clone()]).unwrap();
+        let read = load_key_file(&path).unwrap().unwrap();
+        assert_eq!(read.iter().map(|key| &**key.0).collect::<Vec<_>>(), [&**new.0, &**old.0]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        let nowhere = directory.path().join("none/master.key");
+        assert!(matches!(replace_key_file(&nowhere, &[new]), Err(KeyFileError::Io { act: "replace", .. })));
+    }
+
+    #[test]
+    fn a_dropped_key_opens_for_a_while_and_seals_nothing() {
+        let keys = [KeyRing::generate(), KeyRing::generate()];
+        let ring = |keys: &[MasterKeyText]| KeyRing::from_texts(keys).unwrap();
+        let now = Instant::now();
+        let (old, new) = (ring(&keys[..1]), ring(&keys[1..]));
+        let (gone, stays) = (old.primary().to_owned(), new.primary().to_owned());
+        let new = new.after(&old, now);
+        assert!(new.opening(&gone).is_some() && new.opening(&stays).is_some());
+        assert_eq!((new.kids().collect::<Vec<_>>(), new.sealing().0), (vec![stays.as_str()], stays.as_str()));
+        // Another reload does not make it stay longer, and after its time it is gone.
+        let again = ring(&keys[1..]).after(&new, now + LEAVES_AFTER - Duration::from_secs(1));
+        assert!(again.opening(&gone).is_some());
+        assert!(ring(&keys[1..]).after(&again, now + LEAVES_AFTER).opening(&gone).is_none());
+        let back = ring(&keys).after(&again, now);
+        assert!(back.leaving.is_empty() && back.opening(&gone).is_some(), "one that comes back is loaded");
     }
 
     #[test]

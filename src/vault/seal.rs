@@ -4,14 +4,15 @@
 //! that somebody moved to another tenant, key, provider or origin does not open there. Keys are tried by `kid`, one,
 //! never "whichever fits". What the crates below copy on their way (AES blocks, base64) is outside what we can wipe.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use zeroize::Zeroizing;
 
 use super::{
     house::{HouseSecret, HouseSecretName},
-    keyring::KeyRing,
+    keyring::{KeyRing, KeyRingError},
     record::{Binding, HOUSE, PROVIDER_KEY, Record},
 };
 use crate::domain::{Clock, DispatchGrant, ProviderKeyId, ProviderSecret, RetrievalGrant, TenantId};
@@ -83,22 +84,45 @@ impl fmt::Debug for SealedRow<'_> {
     }
 }
 
-/// Seals and opens under the master keys.
+/// Seals and opens under the master keys, which may be replaced while it is in use.
 #[derive(Debug)]
 pub struct Vault {
-    ring: KeyRing,
+    ring: ArcSwap<KeyRing>,
     clock: Clock,
 }
 
 impl Vault {
     /// A vault over `ring`; `clock` dates what is sealed, and opening asks no clock at all.
     pub fn new(ring: KeyRing, clock: Clock) -> Self {
-        Self { ring, clock }
+        Self { ring: ArcSwap::from_pointee(ring), clock }
     }
 
-    /// The master keys, to name them.
-    pub fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The present master keys, to name them.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring.load_full()
+    }
+
+    /// Puts `ring` in the place of the present one, unless it lacks a key of `in_use`, the ids under which something is
+    /// still sealed. Answers whether it is another one. What is under way goes on with the ring that it has.
+    ///
+    /// # Errors
+    /// [`KeyRingError::StillNeeded`]; then the present ring stays.
+    pub fn reload<K: AsRef<str>>(
+        &self,
+        ring: KeyRing,
+        in_use: impl IntoIterator<Item = K>,
+    ) -> Result<bool, KeyRingError> {
+        for kid in in_use {
+            if !ring.kids().any(|loaded| loaded == kid.as_ref()) {
+                return Err(KeyRingError::StillNeeded { kid: kid.as_ref().to_owned() });
+            }
+        }
+        let before = self.ring.load_full();
+        if before.kids().eq(ring.kids()) {
+            return Ok(false);
+        }
+        self.ring.store(Arc::new(ring.after(&before, Instant::now())));
+        Ok(true)
     }
 
     /// Seals a provider key for its row.
@@ -171,6 +195,22 @@ impl Vault {
         Ok(self.seal(&provider_key_binding(&tenant, &key, row.provider, row.origin), &secret))
     }
 
+    /// Whether the provider key of `row` would open for its own row. The secret stays inside.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn verify_row(&self, row: &SealedRow<'_>) -> Result<(), OpenError> {
+        self.open_row(row).map(drop)
+    }
+
+    /// Seals one of the gateway's own secrets anew under the present master key. The secret stays inside.
+    ///
+    /// # Errors
+    /// When it does not open, or is another secret than `name`.
+    pub fn reseal_house(&self, name: HouseSecretName, sealed: &str) -> Result<String, OpenError> {
+        Ok(self.seal_house(name, &self.open_house(name, sealed)?))
+    }
+
     /// Seals one of the gateway's own secrets.
     pub fn seal_house(&self, name: HouseSecretName, secret: &HouseSecret) -> String {
         self.seal(&house_binding(name), secret.key_bytes())
@@ -197,7 +237,7 @@ impl Vault {
 
     /// Whether `sealed` stands under the master key that seals now; if not, a rotation has it yet to do.
     pub fn is_current(&self, sealed: &str) -> bool {
-        parts(sealed).is_some_and(|(kid, _)| kid == self.ring.primary())
+        parts(sealed).is_some_and(|(kid, _)| kid == self.ring.load().primary())
     }
 
     fn open_row(&self, row: &SealedRow<'_>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
@@ -207,7 +247,8 @@ impl Vault {
 
     fn seal(&self, binding: &Binding<'_>, secret: &[u8]) -> String {
         let record = binding.render(secret);
-        let (kid, fernet) = self.ring.sealing();
+        let ring = self.ring.load();
+        let (kid, fernet) = ring.sealing();
         let now = u64::try_from(self.clock.now().seconds()).unwrap_or(0);
         format!("{VERSION}.{kid}.{}", fernet.encrypt_at_time(&record, now))
     }
@@ -223,8 +264,8 @@ impl Vault {
 
     fn decrypt(&self, sealed: &str) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (kid, token) = parts(sealed).ok_or(OpenError::Malformed)?;
-        let fernet =
-            self.ring.opening(kid).ok_or_else(|| OpenError::UnknownMasterKey { kid: kid.to_owned() })?;
+        let ring = self.ring.load();
+        let fernet = ring.opening(kid).ok_or_else(|| OpenError::UnknownMasterKey { kid: kid.to_owned() })?;
         fernet
             .decrypt_at_time(token, None, AFTER_ALL_TOKENS)
             .map(Zeroizing::new)

@@ -158,7 +158,24 @@ fn cut_and_padded_spellings_are_malformed() {
 }
 
 #[test]
-fn clocks_never_lock_a_key_out() {
+fn at_052_a_clock_that_jumps_locks_no_key_out() {
+    // Ten minutes ahead, ten years back, nodes five minutes apart: sealed at one moment, opened at another.
+    let (true_time, ahead) = ("2026-11-21T12:00:00Z", "2026-11-21T12:10:00Z");
+    for (sealed_at, opened_at) in [
+        (ahead, true_time),
+        (true_time, ahead),
+        (true_time, "2016-11-21T12:00:00Z"),
+        ("2016-11-21T12:00:00Z", true_time),
+        ("2026-11-21T12:05:00Z", "2026-11-21T11:55:00Z"),
+    ] {
+        let moment = |text| Timestamp::parse(text).unwrap();
+        let house = House::at(moment(sealed_at));
+        let sealed = house.seal("sk-canary");
+        let ring = KeyRing::from_texts(&house.keys).unwrap();
+        let elsewhere = Vault::new(ring, Clock::manual(moment(opened_at)));
+        let opened = elsewhere.open_provider_key(&house.grant(), &house.row(&sealed)).unwrap();
+        assert_eq!(text(&opened), "sk-canary", "{sealed_at} {opened_at}");
+    }
     for moment in ["1970-01-01", "1985-10-26", "2026-11-21", "2200-01-01", "9999-12-31"] {
         let house = House::at(Timestamp::parse(moment).unwrap());
         let sealed = house.seal("sk-canary");
@@ -176,6 +193,46 @@ fn clocks_never_lock_a_key_out() {
 }
 
 #[test]
+fn a_ring_is_replaced_while_it_is_in_use_and_never_by_one_that_lacks_a_key() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    let old = house.vault.ring().primary().to_owned();
+    let new = KeyRing::generate();
+    let ring = |keys: &[MasterKeyText]| KeyRing::from_texts(keys).unwrap();
+    let refused = house.vault.reload(ring(std::slice::from_ref(&new)), [&old]).unwrap_err();
+    assert_eq!(refused, KeyRingError::StillNeeded { kid: old.clone() });
+    assert_eq!(house.vault.ring().primary(), old);
+
+    let both = [new.clone(), house.keys[0].clone()];
+    assert!(house.vault.reload(ring(&both), [&old]).unwrap());
+    assert!(!house.vault.reload(ring(&both), [&old]).unwrap(), "nothing has changed");
+    assert_eq!(text(&house.open(&sealed).unwrap()), "sk-canary");
+    let again = house.vault.reseal_provider_key(&house.row(&sealed)).unwrap();
+    assert!(house.vault.is_current(&again) && !house.vault.is_current(&sealed));
+
+    // Nothing needs the old one any more; a request under way may still hold what was sealed with it.
+    let none: [&str; 0] = [];
+    assert!(house.vault.reload(ring(std::slice::from_ref(&new)), none).unwrap());
+    assert_eq!(text(&house.open(&sealed).unwrap()), "sk-canary");
+    assert_eq!(text(&house.open(&again).unwrap()), "sk-canary");
+    assert!(house.vault.is_current(&house.seal("sk-next")));
+}
+
+#[test]
+fn a_row_is_looked_at_without_its_secret() {
+    let house = House::new();
+    let sealed = house.seal("sk-canary");
+    house.vault.verify_row(&house.row(&sealed)).unwrap();
+    let moved = SealedRow { origin: "https://evil.example", ..house.row(&sealed) };
+    assert_eq!(house.vault.verify_row(&moved).unwrap_err(), mismatch("origin"));
+    let pepper = house.vault.seal_house(HouseSecretName::Pepper, &HouseSecret::generate());
+    let again = house.vault.reseal_house(HouseSecretName::Pepper, &pepper).unwrap();
+    let key_of = |sealed| *house.vault.open_house(HouseSecretName::Pepper, sealed).unwrap().key_bytes();
+    assert!(again != pepper && key_of(&again) == key_of(&pepper));
+    assert_eq!(house.vault.reseal_house(HouseSecretName::AuditKey, &pepper).unwrap_err(), mismatch("name"));
+}
+
+#[test]
 fn another_master_key_is_asked_for_by_its_id() {
     let (house, other) = (House::new(), House::new());
     let sealed = house.seal("sk-canary");
@@ -183,8 +240,8 @@ fn another_master_key_is_asked_for_by_its_id() {
     let refused = other.vault.open_provider_key(&house.grant(), &house.row(&sealed)).unwrap_err();
     assert_eq!(refused, OpenError::UnknownMasterKey { kid: kid.clone() });
     assert_eq!(other.vault.check(&sealed).unwrap_err(), OpenError::UnknownMasterKey { kid });
-    let own = other.vault.ring().primary();
-    let relabelled = sealed.replace(house.vault.ring().primary(), own);
+    let own = other.vault.ring();
+    let relabelled = sealed.replace(house.vault.ring().primary(), own.primary());
     assert_eq!(other.vault.check(&relabelled).unwrap_err(), OpenError::Broken, "no other key is tried");
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use entity::{
     audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
-    lease, model_alias, price, provider_key, service_token, service_token_secret, spend_counter,
+    lease, master_key, model_alias, price, provider_key, service_token, service_token_secret, spend_counter,
     spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
@@ -93,6 +93,7 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<spend_counter::Entity>(&store, a_spend_counter()).await,
         keeps::<instance::Entity>(&store, an_instance()).await,
         keeps::<lease::Entity>(&store, a_lease()).await,
+        keeps::<master_key::Entity>(&store, a_master_key()).await,
         keeps::<spend_rollup::Entity>(&store, a_spend_rollup()).await,
         keeps::<usage_pruned::Entity>(&store, a_usage_pruned()).await,
         keeps::<audit_entry::Entity>(&store, an_audit_entry()).await,
@@ -466,7 +467,12 @@ fn an_instance() -> instance::Model {
         applied_seq: i64::MAX,
         place: Some("plc_1".into()),
         run: Some("run_1".into()),
+        kids: Some("0123abcd,4567cdef".into()),
     }
+}
+
+fn a_master_key() -> master_key::Model {
+    master_key::Model { kid: "0123abcd".into(), state: "rotating".into(), since: 1 }
 }
 
 fn a_lease() -> lease::Model {

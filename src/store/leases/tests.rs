@@ -120,8 +120,14 @@ async fn dump(db: &Store, scopes: &[Scope]) -> Vec<String> {
     lines.extend(leases.all(db.reader()).await.expect("leases").iter().map(|row| format!("{row:?}")));
     let instances = instance::Entity::find().all(db.reader()).await.expect("instances");
     lines.extend(instances.iter().map(|row| {
-        let timeless =
-            instance::Model { started_at: 0, heartbeat_at: 0, place: None, run: None, ..row.clone() };
+        let timeless = instance::Model {
+            started_at: 0,
+            heartbeat_at: 0,
+            place: None,
+            run: None,
+            kids: None,
+            ..row.clone()
+        };
         format!("{timeless:?}")
     }));
     lines.sort();
