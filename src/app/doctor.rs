@@ -2,7 +2,7 @@
 //!
 //! Every check stands for itself: when the database cannot be opened, the disk is still looked at.
 
-use std::{error::Error, fmt, fs, io, path::Path};
+use std::{collections::BTreeMap, error::Error, fmt, fs, io, path::Path};
 
 use serde::Serialize;
 
@@ -10,10 +10,10 @@ use super::{Foundation, MasterKeys, egress_policy, foundation};
 use crate::{
     config::Config,
     control::{Control, InstanceState, Notify},
-    domain::{Actor, Clock},
+    domain::{Actor, Clock, ProviderKeyId, TenantId},
     ledger::instance_in,
-    store::{Options, Schema, SealedText, Store},
-    vault::Vault,
+    store::{Options, ProviderKey, Schema, SealedText, Store, StoreError, TenantScope},
+    vault::{SealedRow, Vault},
 };
 
 /// Audit entries that are checked; `keystile audit verify` checks all.
@@ -77,20 +77,51 @@ impl Check {
     }
 }
 
+/// A tenant's key at a provider, looked at without its secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyLook {
+    /// Which.
+    pub id: ProviderKeyId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// At which provider.
+    pub provider: String,
+    /// For people.
+    pub key_name: String,
+    /// Under which master key it is sealed.
+    pub master_key: String,
+    /// Whether it opens for its row.
+    pub opens: bool,
+    /// Why not.
+    pub why: Option<String>,
+}
+
+/// Everything that was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// One thing each.
+    pub checks: Vec<Check>,
+    /// Every provider key.
+    pub provider_keys: Vec<KeyLook>,
+}
+
 /// Looks at everything that can be seen from the data directory and the database.
-pub async fn examine(config: &Config) -> Vec<Check> {
+pub async fn examine(config: &Config) -> Findings {
     let dir = &config.server.data_dir;
-    let mut checks = vec![data_dir(dir), disk(dir)];
+    let mut looks = Vec::new();
+    let mut checks = vec![data_dir(dir), disk(dir), swap(Path::new("/proc/swaps"))];
     let (database, store) = database(config).await;
     checks.push(database);
     if let Some(store) = store {
-        let sealed = sealed(config, &store).await;
-        let opens = sealed.state == State::Ok;
-        checks.push(sealed);
+        let (sealed, keys, found) = sealed(config, &store).await;
+        let opens = [&sealed, &keys].iter().all(|check| check.state == State::Ok);
+        checks.extend([sealed, keys]);
+        looks = found;
         // A second look is only of use when the house's own secrets open.
         if opens {
             match control(config).await {
                 Ok(control) => {
+                    checks.push(rotation(&control).await);
                     checks.push(prices(&control).await);
                     checks.push(audit(&control).await);
                     checks.push(instances(&control).await);
@@ -106,7 +137,7 @@ pub async fn examine(config: &Config) -> Vec<Check> {
         store.close().await.ok();
     }
     checks.push(journal(config));
-    checks
+    Findings { checks, provider_keys: looks }
 }
 
 fn data_dir(dir: &Path) -> Check {
@@ -183,28 +214,154 @@ async fn database(config: &Config) -> (Check, Option<Store>) {
     }
 }
 
-async fn sealed(config: &Config, store: &Store) -> Check {
+/// What the kernel writes out of memory may be a key.
+fn swap(swaps: &Path) -> Check {
+    const NAME: &str = "swap";
+    // A heading, then one line each.
+    match fs::read_to_string(swaps).map(|text| text.lines().skip(1).count()) {
+        Ok(0) | Err(_) => Check::ok(NAME, "none is in use here"),
+        Ok(count) => Check::warn(
+            NAME,
+            format!("{count} in use: keys in memory may be written to a disk"),
+            "`swapoff -a`, forbid swap to the gateway (`MemorySwapMax=0`), or encrypt it",
+        ),
+    }
+}
+
+/// Whether everything sealed opens, and each provider key for its own row.
+async fn sealed(config: &Config, store: &Store) -> (Check, Check, Vec<KeyLook>) {
     const NAME: &str = "master keys";
+    const KEYS: &str = "provider keys";
+    let unknown = || Check::warn(KEYS, "not looked at", format!("see `{NAME}`"));
     let advice = "set `PROVIDER_KEY_ENCRYPTION_KEY` (or `master.key`) to the keys that they were sealed with; a row that \
                   somebody changed must be stored anew";
-    let rows = match store.sealed_rows().await {
-        Ok(rows) => rows,
-        Err(error) => return Check::fail(NAME, chain(&error), "see `database`"),
+    let read = async { Ok((store.sealed_rows().await?, store.provider_keys(TenantScope::house()).await?)) };
+    let (rows, keys) = match read.await {
+        Ok(read) => read,
+        Err(error) => {
+            let error: StoreError = error;
+            return (Check::fail(NAME, chain(&error), "see `database`"), unknown(), Vec::new());
+        }
     };
     let ring = foundation::key_ring(config, MasterKeys::MustExist, rows.is_empty(), &mut Vec::new());
     let vault = match ring {
         Ok(ring) => Vault::new(ring, Clock::system()),
-        Err(error) => return Check::fail(NAME, chain(&error), advice),
+        Err(error) => return (Check::fail(NAME, chain(&error), advice), unknown(), Vec::new()),
     };
     let closed: Vec<String> =
         rows.iter().filter(|row| vault.check(&row.sealed).is_err()).map(SealedText::what).collect();
-    match closed.as_slice() {
-        [] => Check::ok(NAME, format!("all {} sealed rows open", rows.len())),
+    let mut under: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &rows {
+        *under.entry(kid(&row.sealed)).or_default() += 1;
+    }
+    let under: Vec<String> = under.iter().map(|(kid, count)| format!("{count} under `{kid}`")).collect();
+    let masters = match closed.as_slice() {
+        [] => Check::ok(NAME, format!("all {} sealed rows open: {}", rows.len(), under.join(", "))),
         [first, ..] => {
             let found =
                 format!("{} of {} sealed rows do not open, first `{first}`", closed.len(), rows.len());
             Check::fail(NAME, found, advice)
         }
+    };
+    let looks: Vec<KeyLook> = keys.iter().map(|key| look(&vault, key)).collect();
+    let bad: Vec<String> = looks
+        .iter()
+        .filter_map(|look| Some(format!("`{}` (`{}`): {}", look.id, look.key_name, look.why.as_ref()?)))
+        .collect();
+    let provider_keys = match bad.as_slice() {
+        [] => Check::ok(KEYS, format!("all {} open for their rows", looks.len())),
+        some => Check::fail(
+            KEYS,
+            format!("{} of {} do not open: {}", some.len(), looks.len(), shortened(some)),
+            "restore the row from a backup, or store the secret anew; find out who changed it",
+        ),
+    };
+    (masters, provider_keys, looks)
+}
+
+fn look(vault: &Vault, key: &ProviderKey) -> KeyLook {
+    let row = |sealed| SealedRow {
+        tenant: key.tenant_id,
+        key: key.id,
+        provider: key.provider.as_str(),
+        origin: &key.origin,
+        sealed,
+    };
+    let present = vault.verify_row(&row(&key.sealed)).err().map(|why| why.to_string());
+    let staged = key.staged.as_ref().and_then(|staged| vault.verify_row(&row(&staged.sealed)).err());
+    let why = present.or_else(|| staged.map(|why| format!("the staged secret: {why}")));
+    KeyLook {
+        id: key.id,
+        tenant_id: key.tenant_id,
+        provider: key.provider.to_string(),
+        key_name: key.key_name.clone(),
+        master_key: kid(&key.sealed).to_owned(),
+        opens: why.is_none(),
+        why,
+    }
+}
+
+/// Which master key a sealed text names.
+fn kid(sealed: &str) -> &str {
+    sealed.split('.').nth(1).unwrap_or("none")
+}
+
+/// The first few, and how many more.
+fn shortened(all: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match all.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+/// Whether a rotation of master keys is under way or half done, and every gateway has what it needs.
+async fn rotation(control: &Control) -> Check {
+    const NAME: &str = "rotation";
+    let stand = match control.master_keys(&Actor::Cli).await {
+        Ok(stand) => stand,
+        Err(error) => return Check::fail(NAME, chain(&error), "see `database`"),
+    };
+    if let Some(key) = stand.keys.iter().find(|key| key.seals && key.state == Some("retired")) {
+        return Check::fail(
+            NAME,
+            format!("the first master key, `{}`, was retired: nothing can be stored with it", key.kid),
+            "put the present one first in `PROVIDER_KEY_ENCRYPTION_KEY`, and reload or restart",
+        );
+    }
+    let lacking: Vec<String> = stand
+        .instances
+        .iter()
+        .filter(|each| each.state == InstanceState::Live)
+        .filter_map(|each| {
+            let has = each.kids.as_ref()?;
+            let needed = stand.keys.iter().filter(|key| key.rows > 0 && !has.contains(&key.kid));
+            let kids: Vec<&str> = needed.map(|key| key.kid.as_str()).collect();
+            (!kids.is_empty()).then(|| format!("gateway `{}` lacks `{}`", each.id, kids.join("`, `")))
+        })
+        .collect();
+    if !lacking.is_empty() {
+        return Check::fail(
+            NAME,
+            shortened(&lacking),
+            "give it all keys under which anything is sealed, and reload or restart it",
+        );
+    }
+    if !stand.is_settled() {
+        let found = format!("{} sealed rows stand under other keys than the first", stand.rows_left());
+        return Check::warn(NAME, found, "`keystile master-key rotate` goes on with it");
+    }
+    let spare: Vec<&str> = stand.others().map(|key| key.kid.as_str()).collect();
+    match spare.as_slice() {
+        [] => Check::ok(NAME, "nothing is under way, no old key is loaded"),
+        spare => Check::ok(
+            NAME,
+            format!(
+                "nothing is under way; `{}` is loaded and not needed (`keystile master-key retire`)",
+                spare.join("`, `")
+            ),
+        ),
     }
 }
 
@@ -327,7 +484,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut config = Config::default();
         config.server.data_dir = dir.path().join("none");
-        let checks = examine(&config).await;
+        let Findings { checks, provider_keys } = examine(&config).await;
+        assert!(provider_keys.is_empty());
         let state = |name| checks.iter().find(|check| check.check == name).map(|check| check.state);
         assert_eq!(state("data directory"), Some(State::Fail));
         assert_eq!(state("database"), Some(State::Fail));
@@ -337,5 +495,26 @@ mod tests {
             checks.iter().all(|check| (check.state == State::Ok) == check.advice.is_none()),
             "{checks:?}"
         );
+    }
+
+    #[test]
+    fn swap_in_use_is_worth_a_warning() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let heading = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        for (text, state) in [
+            (heading.to_owned(), State::Ok),
+            (format!("{heading}/dev/sda2 partition 8388604 0 -2\n"), State::Warn),
+        ] {
+            fs::write(file.path(), text).expect("written");
+            assert_eq!(swap(file.path()).state, state);
+        }
+        assert_eq!(swap(Path::new("/nowhere")).state, State::Ok);
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let all: Vec<String> = (1..=7).map(|number| number.to_string()).collect();
+        assert_eq!(shortened(&all), "1; 2; 3; 4; 5; and 2 more");
+        assert_eq!(shortened(&all[..2]), "1; 2");
     }
 }

@@ -14,6 +14,8 @@ mod housekeeping;
 mod keys;
 mod ops;
 pub mod rotation;
+#[cfg(any(test, doctest))]
+mod secret_types;
 
 use std::{
     convert::Infallible,

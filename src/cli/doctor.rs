@@ -10,7 +10,7 @@ use super::{
     remote::{Plane, Target, settings},
 };
 use crate::{
-    app::doctor::{Check, State, examine},
+    app::doctor::{Check, Findings, State, examine},
     config::{Config, environment},
 };
 
@@ -27,11 +27,11 @@ pub(super) struct Doctor {
 impl Doctor {
     pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
         let config = Config::load(&shared.overrides(), &environment()?)?;
-        let mut checks = examine(&config).await;
+        let Findings { mut checks, provider_keys } = examine(&config).await;
         checks.push(gateway(&Plane::new(&settings(shared, &self.target)?)?).await);
         let healthy = checks.iter().all(|check| check.state != State::Fail);
         if self.json {
-            output::json(&json!({ "ok": healthy, "checks": checks }))?;
+            output::json(&json!({ "ok": healthy, "checks": checks, "provider_keys": provider_keys }))?;
         } else {
             for Check { check, state, found, advice } in &checks {
                 let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();

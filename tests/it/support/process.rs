@@ -30,6 +30,11 @@ impl Process {
     /// Starts one with the database, the keys, the data directory and the providers of `setup`, and waits until it
     /// listens.
     pub async fn serve(setup: &Setup) -> Self {
+        Self::serve_as(setup, None).await
+    }
+
+    /// The same as another user.
+    pub async fn serve_as(setup: &Setup, user: Option<u32>) -> Self {
         let config = &setup.config;
         let dir = tempfile::tempdir().expect("a directory");
         let log: PathBuf = dir.path().join("log");
@@ -50,6 +55,9 @@ impl Process {
         }
         if let [key, ..] = config.vault.master_keys.as_slice() {
             command.env("PROVIDER_KEY_ENCRYPTION_KEY", key.0.as_str());
+        }
+        if let Some(user) = user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
         }
         let child = Mutex::new(command.spawn().expect("a process"));
         let (address, admin_address) = eventually("the process to listen", || async {
@@ -103,6 +111,17 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let child = self.child.lock().expect("no panic");
         kill_process(Pid::from_child(&child), signal).expect("a process");
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.lock().expect("no panic").id()
+    }
+
+    /// SIGABRT, and how it ended.
+    pub fn abort(self) -> std::process::ExitStatus {
+        self.signal(Signal::ABORT);
+        self.child.lock().expect("no panic").wait().expect("it ends")
     }
 
     /// SIGKILL, and it is gone when this returns.
