@@ -51,7 +51,9 @@ impl Crawl {
         let shared = json!({"api_key": SHARED, "retrievable": true});
         gateway.provider_key_with("openai", upstream, shared).await;
         gateway.provider_key_with("groq", upstream, json!({"api_key": KEPT})).await;
-        let budget = gateway.create("/api/budgets", json!({"name": "b", "cap_micro_usd": null})).await;
+        let budget = gateway
+            .create("/api/budgets", json!({"name": "b", "cap_micro_usd": null, "window": "total"}))
+            .await;
         let key = gateway.virtual_key(json!({"budgets": [budget["id"]]})).await;
         gateway.create("/api/aliases", json!({"name": "fast", "models": ["openai/gpt-4o-mini"]})).await;
         gateway.create("/api/tenants", json!({"name": "other"})).await;
