@@ -319,6 +319,18 @@ async fn prepare(control: &Control, config: &Config, facts: &mut Vec<String>) ->
     {
         facts.push(format!("made the first admin: {email}"));
     }
+    match (config.vault.allow_retrieval, config.vault.retrievable_by_default) {
+        (true, true) => {
+            facts.push("services may fetch keys; uploads are retrievable unless they say otherwise".into())
+        }
+        (true, false) => facts.push("services may fetch keys that were uploaded as retrievable".into()),
+        (false, true) => {
+            facts.push(
+                "`vault.retrievable_by_default` does nothing while `vault.allow_retrieval` is off".into(),
+            );
+        }
+        (false, false) => {}
+    }
     control.reload_prices().await?;
     Ok(())
 }

@@ -165,6 +165,41 @@ async fn a_provider_key_that_cannot_be_used_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_token_is_printed_once_listed_switched_rotated_and_deleted() {
+    let beside = Beside::a_gateway().await;
+    let made = beside.run(&["service-tokens", "create", "indexer"], "");
+    assert!(made.err.contains("shown this once"), "{}", made.err);
+    let token = made.done();
+    assert!(token.starts_with("kst_") && token.lines().count() == 1, "the token alone: {token}");
+    let listed = beside.json(&["service-tokens", "list", "--json"]);
+    let id = listed[0]["id"].as_str().expect("an id");
+    assert_eq!((&listed[0]["service_name"], &listed[0]["is_active"]), (&json!("indexer"), &json!(true)));
+    assert!(!listed.to_string().contains(&token));
+
+    let fetch = async |token: &str| {
+        let url = format!("http://{}/api/v1/keys/openai", beside.gateway.app.admin_address);
+        let request = crate::support::gateway::http_client().get(url).header("x-service-token", token);
+        beside.gateway.send(request).await.status
+    };
+    // Retrieval is off: a live token is told so, any other is no token.
+    assert_eq!(fetch(&token).await, 403);
+    assert_eq!(beside.run(&["service-tokens", "deactivate", id], "").done(), "");
+    assert_eq!(fetch(&token).await, 401);
+    beside.run(&["service-tokens", "activate", id], "").done();
+    let renewed = beside.run(&["service-tokens", "rotate", id], "").done();
+    assert_eq!((fetch(&token).await, fetch(&renewed).await), (401, 403));
+    let next = beside.run(&["service-tokens", "rotate", id, "--grace", "600"], "").done();
+    assert_eq!((fetch(&renewed).await, fetch(&next).await), (403, 403));
+    let table = beside.run(&["service-tokens", "list"], "").done();
+    assert!(table.starts_with("ID") && table.contains(id) && table.contains(&next[..16]), "{table}");
+    beside.run(&["service-tokens", "delete", id], "").done();
+    assert_eq!(fetch(&next).await, 401);
+    assert_eq!(beside.json(&["service-tokens", "list", "--json"]), json!([]));
+    beside.run(&["service-tokens", "delete", id], "").refused(1, "there is no such service token");
+    beside.run(&["service-tokens", "create", ""], "").refused(1, "`service_name`");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prices_that_were_piped_in_are_listed_and_in_force_in_the_gateway() {
     let beside = Beside::a_gateway().await;
     let model = "openai/gpt-4o-mini";

@@ -73,6 +73,7 @@ impl Plane {
         let dir = tempfile::tempdir().expect("a directory");
         let mut config = Config::default();
         config.server.data_dir = dir.path().to_owned();
+        config.vault.allow_retrieval = true;
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.admin_listen = ([127, 0, 0, 1], 0).into();
         let options = StartOptions { demo: true, ..StartOptions::default() };
@@ -91,6 +92,8 @@ impl Plane {
             let token = plane.log_in(&email, PASSWORD).await;
             plane.tokens.insert((*role).into(), token);
         }
+        let made = plane.good("POST /api/service-tokens", &[], Some(json!({"service_name": "walker"}))).await;
+        plane.tokens.insert("service".into(), made["token"].as_str().expect("a token").to_owned());
         plane
     }
 
@@ -122,8 +125,10 @@ impl Plane {
             }
         }
         let mut request = self.client.request(Method::from_bytes(method.as_bytes()).expect("a method"), url);
-        if let Some(token) = self.tokens.get(who) {
-            request = request.bearer_auth(token);
+        match self.tokens.get(who) {
+            Some(token) if who == "service" => request = request.header("x-service-token", token),
+            Some(token) => request = request.bearer_auth(token),
+            None => {}
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -218,11 +223,13 @@ impl Plane {
         for (route, allowed) in matrix() {
             let path = if route.contains('{') { &["none"][..] } else { &[] };
             let body = route.starts_with('P').then(|| json!({"?": 1}));
-            for who in ["nobody"].into_iter().chain(ROLES) {
+            for who in ["nobody", "service"].into_iter().chain(ROLES) {
                 let (status, _) = self.call(who, &route, path, body.clone()).await;
                 match (who, allowed.contains(&who)) {
                     (_, true) => assert!(!matches!(status, 401 | 403), "{who} {route}: {status}"),
-                    ("nobody", false) => assert_eq!(status, 401, "{route}"),
+                    ("nobody" | "service", false) => assert_eq!(status, 401, "{route}"),
+                    // A session is no credential there.
+                    (_, false) if allowed == ["service"] => assert_eq!(status, 401, "{who} {route}"),
                     (_, false) => assert_eq!(status, 403, "{who} {route}"),
                 }
             }
@@ -260,6 +267,7 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
     sessions(&plane).await;
     tenants_and_users(&plane).await;
     provider_keys(&plane).await;
+    service_tokens(&plane).await;
     budgets(&plane).await;
     virtual_keys_and_aliases(&plane).await;
     prices_and_spend(&plane).await;
@@ -343,6 +351,36 @@ async fn provider_keys(plane: &Plane) {
     plane.nulls("PATCH /api/keys/{id}", id(&key)).await;
     plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
     plane.bad("GET /api/keys/{id}", &[id(&key)], None, 404, "not_found").await;
+}
+
+async fn service_tokens(plane: &Plane) {
+    let (route, asked) = ("POST /api/service-tokens", json!({"service_name": "indexer"}));
+    let again = [("idempotency-key", "one token")];
+    let (_, token) = plane.call_with("owner", route, &[], Some(asked.clone()), &again).await;
+    let (_, same) = plane.call_with("owner", route, &[], Some(asked), &again).await;
+    assert_eq!((id(&token), &same["token"]), (id(&same), &Value::Null), "{token} {same}");
+    plane.bad(route, &[], Some(json!({"service_name": ""})), 400, "invalid_request").await;
+    plane.bad(route, &[], Some(json!({"service": "x"})), 400, "invalid_request").await;
+    plane.good("GET /api/service-tokens", &["?limit=1"], None).await;
+    plane.good("GET /api/service-tokens/{id}", &[id(&token)], None).await;
+    plane.good("PATCH /api/service-tokens/{id}", &[id(&token)], Some(json!({"is_active": false}))).await;
+    plane.nulls("PATCH /api/service-tokens/{id}", id(&token)).await;
+    plane.good("POST /api/service-tokens/{id}/rotate", &[id(&token)], None).await;
+    plane
+        .good("POST /api/service-tokens/{id}/rotate", &[id(&token)], Some(json!({"grace_seconds": 9})))
+        .await;
+    plane.good("DELETE /api/service-tokens/{id}", &[id(&token)], None).await;
+    plane.bad("DELETE /api/service-tokens/{id}", &[id(&token)], None, 404, "not_found").await;
+
+    let asked =
+        json!({"provider": "openai", "key_name": "shared", "api_key": "sk-shared", "retrievable": true});
+    let key = plane.good("POST /api/keys", &[], Some(asked)).await;
+    let fetch = "GET /api/v1/keys/{provider}";
+    let (status, fetched) = plane.call("service", fetch, &["openai"], None).await;
+    assert_eq!((status, &fetched["api_key"]), (200, &json!("sk-shared")), "{fetched}");
+    let (status, refused) = plane.call("service", fetch, &["groq"], None).await;
+    assert_eq!((status, &refused["error"]["code"]), (404, &json!("not_found")), "{refused}");
+    plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
 }
 
 async fn budgets(plane: &Plane) {
@@ -483,7 +521,7 @@ fn the_list_of_routes_in_the_docs_is_the_route_table() {
         .map(|(route, who)| {
             let who: Vec<_> = who.into_iter().filter(|who| *who != "garbage").collect();
             let who = match who.len() {
-                5 => "anybody".to_owned(),
+                6 => "anybody".to_owned(),
                 4 => "any session".to_owned(),
                 _ => who.join(", "),
             };
