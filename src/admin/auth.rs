@@ -11,7 +11,7 @@ use axum::{
 
 use super::AdminError;
 use crate::{
-    control::{Control, ControlError},
+    control::{Control, ControlError, Present},
     domain::{Actor, Permission},
 };
 
@@ -46,8 +46,9 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
         Access::Needs(permission) => Some(permission),
     };
     match session(&guard.control, request.headers()).await {
-        Ok(actor) if permission.is_none_or(|permission| actor.may(permission)) => {
-            request.extensions_mut().insert(actor);
+        Ok(present) if permission.is_none_or(|permission| present.actor.may(permission)) => {
+            request.extensions_mut().insert(present.actor.clone());
+            request.extensions_mut().insert(present);
             next.run(request).await
         }
         Ok(_) => AdminError::from(ControlError::Forbidden("your role does not allow this; ask an owner"))
@@ -56,7 +57,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
     }
 }
 
-async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminError> {
+async fn session(control: &Control, headers: &HeaderMap) -> Result<Present, AdminError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Err(ControlError::NoSession.into()) };
     if given.next().is_some() {
@@ -79,6 +80,18 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         let actor = parts.extensions.get::<Actor>().cloned();
         Ok(Self(actor.ok_or(ControlError::NoSession)?))
+    }
+}
+
+/// The actor of a guarded route, and the session.
+pub(super) struct InSession(pub Present);
+
+impl<S: Sync> FromRequestParts<S> for InSession {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
+        let present = parts.extensions.get::<Present>().cloned();
+        Ok(Self(present.ok_or(ControlError::NoSession)?))
     }
 }
 

@@ -19,6 +19,8 @@ const TURN: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long changes are kept: far longer than a gateway that follows them can lag behind.
 const CHANGES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long sessions are kept after they have expired: longer than clocks differ.
+const SESSIONS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What is done, and on what.
 pub(super) struct Chores {
@@ -34,6 +36,7 @@ pub(super) struct Chores {
 enum Old {
     Usage,
     Changes,
+    Sessions,
 }
 
 impl Old {
@@ -41,6 +44,7 @@ impl Old {
         match self {
             Self::Usage => "usage",
             Self::Changes => "changes",
+            Self::Sessions => "sessions",
         }
     }
 }
@@ -56,6 +60,7 @@ impl Chores {
                     self.prune(Old::Usage, now.minus(kept)).await;
                 }
                 self.prune(Old::Changes, now.minus(CHANGES_KEPT)).await;
+                self.prune(Old::Sessions, now.minus(SESSIONS_KEPT)).await;
                 tokio::time::sleep(TURN).await;
             }
         };
@@ -69,6 +74,7 @@ impl Chores {
             let lot = match old {
                 Old::Usage => self.store.prune_usage(before).await,
                 Old::Changes => self.store.prune_changes(before).await,
+                Old::Sessions => self.store.prune_sessions(before).await,
             };
             match lot {
                 Ok(0) => break,

@@ -24,6 +24,7 @@ mod retention;
 mod rollup;
 pub(crate) mod rows;
 mod scope;
+mod sessions;
 pub mod snapshot;
 mod spend_reports;
 mod tenants;
@@ -63,6 +64,7 @@ pub use provider_keys::{
     provider_key_update, provider_keys_delete,
 };
 pub use scope::TenantScope;
+pub use sessions::{StoredSession, session_end, session_insert, sessions_end};
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
@@ -70,7 +72,7 @@ pub use unreconciled::Dead;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
-    users_delete,
+    users_delete, users_exist,
 };
 pub use virtual_keys::{
     VirtualKey, virtual_key_find, virtual_key_insert, virtual_key_secret_insert, virtual_key_secrets_retire,

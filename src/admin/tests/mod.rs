@@ -1,9 +1,11 @@
 //! The admin plane over a real database and a real vault, without a socket.
 
 mod access;
+mod attacks;
 mod audit;
 mod harness;
 mod keys;
 mod money;
 mod people;
 mod provider_keys;
+mod sessions;
