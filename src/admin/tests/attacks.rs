@@ -264,3 +264,20 @@ async fn at_067_what_the_database_says_is_told_to_nobody() {
         }
     }
 }
+
+#[tokio::test]
+async fn at_067_a_database_that_takes_too_long_is_told_without_its_words() {
+    let house = House::new().await;
+    // Somebody else is in the middle of an act.
+    let held = house.control.store.begin().await.expect("a transaction");
+    crate::store::audit_lock(&held).await.expect("a lock");
+    let asked = json!({"name": "canary-name", "models": ["openai/canary-model"]});
+    let answer = house.post("/api/aliases", asked).await;
+    answer.refused(503, "database_unavailable");
+    for word in ["canary", "alias", "lock timeout", "busy", "audit_head", "statement"] {
+        assert!(!answer.text.contains(word), "`{word}` in {}", answer.text);
+    }
+    held.rollback().await.expect("given back");
+    let listed = house.get("/api/aliases").await.expect(200);
+    assert_eq!(listed["data"], json!([]));
+}
