@@ -18,6 +18,7 @@ pub mod price;
 pub mod provider_key;
 pub mod service_token;
 pub mod service_token_secret;
+pub mod session;
 pub mod spend_counter;
 pub mod spend_rollup;
 pub mod tenant;

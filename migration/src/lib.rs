@@ -17,6 +17,7 @@ mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
 mod m20261121_000009_service_tokens;
 mod m20261121_000012_master_keys;
+mod m20261121_000013_sessions;
 
 pub use m20261121_000004_audit_and_changes::AUDIT_TRIGGERS;
 
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000008_instance_run::Migration),
             Box::new(m20261121_000009_service_tokens::Migration),
             Box::new(m20261121_000012_master_keys::Migration),
+            Box::new(m20261121_000013_sessions::Migration),
         ]
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 
 use super::AdminError;
 use crate::{
-    control::{Control, ControlError, LoginOrigin, ServiceCredential},
+    control::{Control, ControlError, LoginOrigin, Present, ServiceCredential},
     domain::{Actor, Permission, RequestId, ServiceTokenPlaintext},
 };
 
@@ -80,13 +80,14 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
     };
     let id = request.extensions().get::<RequestId>().copied();
     let known = session(&guard.control, request.headers()).await;
-    match known.map(|actor| actor.in_request(id)) {
-        Ok(actor) if permission.is_none_or(|permission| actor.may(permission)) => {
-            request.extensions_mut().insert(actor);
+    match known.map(|present| present.in_request(id)) {
+        Ok(present) if permission.is_none_or(|permission| present.actor.may(permission)) => {
+            request.extensions_mut().insert(present.actor.clone());
+            request.extensions_mut().insert(present);
             next.run(request).await
         }
-        Ok(actor) => {
-            guard.control.note_access_refused(&actor, guard.method.as_str(), guard.path).await;
+        Ok(present) => {
+            guard.control.note_access_refused(&present.actor, guard.method.as_str(), guard.path).await;
             AdminError::from(ControlError::Forbidden("your role does not allow this; ask an owner"))
                 .into_response()
         }
@@ -94,7 +95,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
     }
 }
 
-async fn session(control: &Control, headers: &HeaderMap) -> Result<Actor, AdminError> {
+async fn session(control: &Control, headers: &HeaderMap) -> Result<Present, AdminError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Err(ControlError::NoSession.into()) };
     if given.next().is_some() || headers.contains_key(SERVICE_TOKEN) {
@@ -137,7 +138,19 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Where a login comes from.
+/// The actor of a guarded route, and the session.
+pub(super) struct InSession(pub Present);
+
+impl<S: Sync> FromRequestParts<S> for InSession {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
+        let present = parts.extensions.get::<Present>().cloned();
+        Ok(Self(present.ok_or(ControlError::NoSession)?))
+    }
+}
+
+/// Where the request comes from, and which it is.
 pub(super) struct Origin(pub LoginOrigin);
 
 impl<S: Sync> FromRequestParts<S> for Origin {

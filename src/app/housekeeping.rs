@@ -20,6 +20,8 @@ const TURN: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long changes are kept: far longer than a gateway that follows them can lag behind.
 const CHANGES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long sessions are kept after they have expired: longer than clocks differ.
+const SESSIONS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What is done, and on what.
 pub(super) struct Chores {
@@ -39,6 +41,7 @@ enum Old {
     Usage,
     Changes,
     Audit,
+    Sessions,
 }
 
 impl Old {
@@ -47,6 +50,7 @@ impl Old {
             Self::Usage => "usage",
             Self::Changes => "changes",
             Self::Audit => "audit",
+            Self::Sessions => "sessions",
         }
     }
 }
@@ -70,6 +74,7 @@ impl Chores {
                         }
                     }
                 }
+                self.prune(Old::Sessions, now.minus(SESSIONS_KEPT)).await;
                 tokio::time::sleep(TURN).await;
             }
         };
@@ -85,6 +90,7 @@ impl Chores {
                 Old::Changes => self.store.prune_changes(before).await,
                 // What an anchor stands for, whatever its age.
                 Old::Audit => self.store.audit_delete_pruned().await,
+                Old::Sessions => self.store.prune_sessions(before).await,
             };
             match lot {
                 Ok(0) => break,

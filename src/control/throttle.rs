@@ -112,6 +112,8 @@ fn hashed(value: impl Hash) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_try_many_accounts() {
+    fn at_086_one_address_cannot_try_many_accounts_and_a_slash_64_is_one() {
         let throttle = Throttle::default();
         let from = |host: u64| Some(format!("2001:db8::{host:x}").parse().expect("an address"));
         for number in 0..5 {
@@ -143,11 +145,18 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn at_086_a_million_addresses_of_one_network_are_one_and_memory_is_bounded() {
         let throttle = Throttle::default();
+        let network = 0x2001_0db8_u128 << 96;
+        for host in 0..1_000_000_u64 {
+            let address = Ipv6Addr::from_bits(network | u128::from(host.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            throttle.failed(Subjects::new("one@b.c", Some(address.into())), NOW);
+        }
+        assert_eq!(throttle.0.lock().expect("not poisoned").len(), 2, "one account, one network");
         for number in 0..(MAX_SUBJECTS + 100) {
             throttle.failed(Subjects::new(&number.to_string(), None), NOW);
         }
-        assert!(throttle.0.lock().expect("not poisoned").len() <= MAX_SUBJECTS);
+        let counts = throttle.0.lock().expect("not poisoned");
+        assert!(counts.len() <= MAX_SUBJECTS && counts.values().all(|failures| failures.len() <= FAILURES));
     }
 }

@@ -9,15 +9,15 @@ use utoipa::ToSchema;
 
 use super::{
     Control, ControlError, Idempotency, Patch, SecretInput,
-    act::{permit, scope_of},
+    act::{Act, permit, scope_of},
     error::OrMissing,
 };
 use crate::{
     config::SecretText,
-    domain::{Actor, AuditAction, Permission, Role, TenantId, Timestamp, UserId},
+    domain::{Actor, AuditAction, AuditEvent, Permission, Role, TenantId, Timestamp, UserId},
     store::{
-        Page, Paged, User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert,
-        user_update,
+        Page, Paged, User, sessions_end, user_count_active_owners, user_delete, user_find, user_find_email,
+        user_insert, user_update, users_exist,
     },
 };
 
@@ -95,23 +95,25 @@ impl From<User> for UserView {
 }
 
 impl Control {
-    /// Makes the first owner unless there is any user at all. Answers whether one was made.
+    /// Makes the first owner unless there is any user at all. Answers whether one was made: of several instances that
+    /// start at once on one database, one is told so.
     pub async fn ensure_first_admin(&self, email: &str, password: &SecretText) -> Result<bool, ControlError> {
         if self.store.has_users().await? {
             return Ok(false);
         }
-        let asked = NewUser {
-            email: email.to_owned(),
-            password: SecretInput::new(password.0.as_str().to_owned()),
-            role: Role::Owner,
-            tenant_id: None,
-        };
-        match self.user_create(&Actor::System, asked, None).await {
-            Ok(_) => Ok(true),
-            // Another instance was faster.
-            Err(ControlError::Conflict(_)) => Ok(false),
-            Err(error) => Err(error),
+        let email = checked_email(email)?;
+        let hash = self.passwords.hash(password, Some(&email)).await?;
+        let act = self.begin_unasked(&Actor::System).await?;
+        // Another instance may have been faster, also with another address.
+        if users_exist(act.tx()).await? {
+            return Ok(false);
         }
+        let tenant = act.tenant(None).await?;
+        let user = a_user(email, hash, Role::Owner, tenant, act.at());
+        user_insert(act.tx(), &user).await?;
+        let event = made(&act, &user);
+        act.commit(event).await?;
+        Ok(true)
     }
 
     /// Makes a user.
@@ -135,23 +137,10 @@ impl Control {
         if user_find_email(act.tx(), &email).await?.is_some() {
             return Err(ControlError::Conflict(format!("a user with the address `{email}` exists already")));
         }
-        let user = User {
-            id: UserId::generate(),
-            email,
-            password_hash,
-            role: asked.role,
-            tenant_id,
-            session_version: 1,
-            is_active: true,
-            created_at: act.at(),
-            updated_at: act.at(),
-        };
+        let user = a_user(email, password_hash, asked.role, tenant_id, act.at());
         user_insert(act.tx(), &user).await?;
         act.remember(actor, idempotency, user.id).await?;
-        let event = act
-            .event(AuditAction::UserCreated, Some(tenant_id), user.id)
-            .with("email", &user.email)
-            .with("role", user.role.as_str());
+        let event = made(&act, &user);
         act.commit(event).await?;
         Ok(user.into())
     }
@@ -224,6 +213,7 @@ impl Control {
         }
         if !names.is_empty() {
             user.session_version = user.session_version.wrapping_add(1);
+            sessions_end(act.tx(), id, act.at()).await?;
         }
         user.updated_at = act.at();
         user_update(act.tx(), &user).await?;
@@ -253,12 +243,32 @@ impl Control {
     }
 }
 
+fn a_user(email: String, password_hash: String, role: Role, tenant_id: TenantId, at: Timestamp) -> User {
+    User {
+        id: UserId::generate(),
+        email,
+        password_hash,
+        role,
+        tenant_id,
+        session_version: 1,
+        is_active: true,
+        created_at: at,
+        updated_at: at,
+    }
+}
+
+fn made(act: &Act<'_>, user: &User) -> AuditEvent {
+    act.event(AuditAction::UserCreated, Some(user.tenant_id), user.id)
+        .with("email", &user.email)
+        .with("role", user.role.as_str())
+}
+
 fn is(actor: &Actor, user: UserId) -> bool {
     matches!(actor, Actor::User { id, .. } if *id == user)
 }
 
 /// Owners are made and changed by owners only.
-fn refuse_more_than_own(actor: &Actor, role: Role) -> Result<(), ControlError> {
+pub(super) fn refuse_more_than_own(actor: &Actor, role: Role) -> Result<(), ControlError> {
     match actor {
         Actor::User { role: own, .. } if *own != Role::Owner && role == Role::Owner => {
             Err(ControlError::Forbidden("only an owner makes or changes an owner"))

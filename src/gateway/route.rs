@@ -21,31 +21,45 @@ pub(super) enum Route {
     Infer(Endpoint),
 }
 
+/// Every path but those of single models, which begin with [`MODEL`].
+const TABLE: [(&str, Method, Route); 9] = [
+    ("/v1/chat/completions", Method::POST, Route::Infer(Endpoint::ChatCompletions)),
+    ("/v1/messages", Method::POST, Route::Infer(Endpoint::Messages)),
+    ("/v1/responses", Method::POST, Route::Infer(Endpoint::Responses)),
+    ("/v1/embeddings", Method::POST, Route::Infer(Endpoint::Embeddings)),
+    ("/v1/completions", Method::POST, Route::Infer(Endpoint::Completions)),
+    ("/v1/messages/count_tokens", Method::POST, Route::Infer(Endpoint::CountTokens)),
+    ("/v1/models", Method::GET, Route::Models),
+    ("/v1/key", Method::GET, Route::Key),
+    ("/health", Method::GET, Route::Health),
+];
+
+/// What the path of a single model begins with.
+const MODEL: &str = "/v1/models/";
+
+/// Method and path of every route, for whoever wants to ask them all.
+pub fn routes() -> impl Iterator<Item = (Method, String)> {
+    let fixed = TABLE.iter().map(|(path, method, _)| (method.clone(), (*path).to_owned()));
+    fixed.chain([(Method::GET, format!("{MODEL}{{id}}"))])
+}
+
 /// Finds the route.
 ///
 /// # Errors
 /// 404 for a path that is not ours, 405 for another method on one that is.
 pub(super) fn of(method: &Method, path: &str) -> Result<Route, GatewayError> {
-    let (route, wanted) = match path {
-        "/health" => (Route::Health, Method::GET),
-        "/v1/models" => (Route::Models, Method::GET),
-        "/v1/key" => (Route::Key, Method::GET),
-        "/v1/chat/completions" => (Route::Infer(Endpoint::ChatCompletions), Method::POST),
-        "/v1/completions" => (Route::Infer(Endpoint::Completions), Method::POST),
-        "/v1/embeddings" => (Route::Infer(Endpoint::Embeddings), Method::POST),
-        "/v1/messages" => (Route::Infer(Endpoint::Messages), Method::POST),
-        "/v1/messages/count_tokens" => (Route::Infer(Endpoint::CountTokens), Method::POST),
-        "/v1/responses" => (Route::Infer(Endpoint::Responses), Method::POST),
-        _ => match path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
+    let (route, wanted) = match TABLE.iter().find(|(ours, ..)| *ours == path) {
+        Some((_, wanted, route)) => (route.clone(), wanted),
+        None => match path.strip_prefix(MODEL).filter(|id| !id.is_empty()) {
             // Clients encode the slash of `provider/model`; nothing else in a model's name needs it.
-            Some(id) => (Route::Model(id.replace("%2F", "/").replace("%2f", "/")), Method::GET),
+            Some(id) => (Route::Model(id.replace("%2F", "/").replace("%2f", "/")), &Method::GET),
             None => return Err(GatewayError::UnknownPath { missing_v1: lacks_v1(path), host: None }),
         },
     };
-    if *method == wanted {
+    if method == wanted {
         Ok(route)
     } else {
-        Err(GatewayError::MethodNotAllowed { allow: if wanted == Method::GET { "GET" } else { "POST" } })
+        Err(GatewayError::MethodNotAllowed { allow: if *wanted == Method::GET { "GET" } else { "POST" } })
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod rows;
 mod scope;
 mod sealed;
 mod service_tokens;
+mod sessions;
 pub mod snapshot;
 mod spend_reports;
 mod tenants;
@@ -77,6 +78,7 @@ pub use service_tokens::{
     PresentedToken, ServiceToken, service_token_delete, service_token_find, service_token_insert,
     service_token_secret_insert, service_token_secrets_retire, service_token_update, service_tokens_delete,
 };
+pub use sessions::{StoredSession, session_end, session_insert, sessions_end};
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
@@ -84,7 +86,7 @@ pub use unreconciled::Dead;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};
 pub use users::{
     User, user_count_active_owners, user_delete, user_find, user_find_email, user_insert, user_update,
-    users_delete,
+    users_delete, users_exist,
 };
 pub use virtual_keys::{
     VirtualKey, virtual_key_find, virtual_key_insert, virtual_key_secret_insert, virtual_key_secrets_retire,

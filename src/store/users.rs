@@ -1,6 +1,9 @@
 //! People who administer: rows to values and back.
 
-use entity::user::{ActiveModel, Column, Entity, Model};
+use entity::{
+    session,
+    user::{ActiveModel, Column, Entity, Model},
+};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Set,
@@ -61,8 +64,13 @@ impl Store {
 
     /// Whether anyone has an account.
     pub async fn has_users(&self) -> Result<bool, StoreError> {
-        Ok(Entity::find().count(self.reader()).await? > 0)
+        any(self.reader()).await
     }
+}
+
+/// Whether anyone has an account, inside a transaction.
+pub async fn users_exist(tx: &Tx) -> Result<bool, StoreError> {
+    any(tx).await
 }
 
 /// One user, inside a transaction.
@@ -94,16 +102,24 @@ pub async fn user_update(tx: &Tx, user: &User) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes a user.
+/// Removes a user and the user's sessions.
 pub async fn user_delete(tx: &Tx, user: UserId) -> Result<(), StoreError> {
+    session::Entity::delete_many().filter(session::Column::UserId.eq(user.to_string())).exec(tx).await?;
     Entity::delete_by_id(user.to_string()).exec(tx).await?;
     Ok(())
 }
 
-/// Removes all users of a tenant: their sessions are void and their addresses free.
+/// Removes all users of a tenant, and their sessions; their addresses are free.
 pub async fn users_delete(tx: &Tx, tenant: TenantId) -> Result<(), StoreError> {
-    Entity::delete_many().filter(Column::TenantId.eq(tenant.to_string())).exec(tx).await?;
+    let of_tenant = || Column::TenantId.eq(tenant.to_string());
+    let users = Entity::find().select_only().column(Column::Id).filter(of_tenant()).into_query();
+    session::Entity::delete_many().filter(session::Column::UserId.in_subquery(users)).exec(tx).await?;
+    Entity::delete_many().filter(of_tenant()).exec(tx).await?;
     Ok(())
+}
+
+async fn any(db: &impl ConnectionTrait) -> Result<bool, StoreError> {
+    Ok(Entity::find().count(db).await? > 0)
 }
 
 async fn find(db: &impl ConnectionTrait, scope: TenantScope, user: UserId) -> Result<User, StoreError> {

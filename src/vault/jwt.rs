@@ -3,7 +3,8 @@
 //! The library checks signature, issuer and audience; the header and the times are checked here: it would let a header
 //! carry members that point elsewhere (`jku`, `jwk`, `x5u`, `crit`), has `nbf` off and a minute of leeway, and asks the
 //! system for the time instead of our clock. What a verified token cannot say is whether the session is still wanted;
-//! compare its `session_version` with the user's.
+//! look for its row, and compare
+//! its `session_version` with the user's.
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{entropy, house::HouseSecret, keyring::hex};
 use crate::{
     config::JwtKey,
-    domain::{Role, TenantId, Timestamp, UserId},
+    domain::{Role, SessionId, TenantId, Timestamp, UserId},
 };
 
 const ISSUER: &str = "keystile";
@@ -160,6 +161,8 @@ impl fmt::Debug for SessionKey {
 /// Whose session is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSubject {
+    /// Which session: its row says whether it is still wanted.
+    pub session: SessionId,
     /// Who.
     pub user: UserId,
     /// With which rights.
@@ -189,6 +192,7 @@ struct WrittenClaims {
     iss: String,
     aud: String,
     sub: UserId,
+    sid: SessionId,
     role: Role,
     tenant: TenantId,
     sv: i32,
@@ -285,6 +289,7 @@ impl Sessions {
             iss: ISSUER.into(),
             aud: AUDIENCE.into(),
             sub: subject.user,
+            sid: subject.session,
             role: subject.role,
             tenant: subject.tenant,
             sv: subject.session_version,
@@ -321,6 +326,7 @@ impl Sessions {
         check_times(&claims, now.seconds())?;
         Ok(Claims {
             subject: SessionSubject {
+                session: claims.sid,
                 user: claims.sub,
                 role: claims.role,
                 tenant: claims.tenant,

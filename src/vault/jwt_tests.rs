@@ -20,6 +20,7 @@ fn now() -> Timestamp {
 
 fn subject() -> SessionSubject {
     SessionSubject {
+        session: SessionId::generate(),
         user: UserId::generate(),
         role: Role::TenantAdmin,
         tenant: TenantId::generate(),
@@ -34,7 +35,7 @@ fn header() -> Value {
 fn claims() -> Value {
     let at = now().seconds();
     json!({
-        "iss": "keystile", "aud": "keystile-admin", "sub": UserId::generate(), "role": "owner",
+        "iss": "keystile", "aud": "keystile-admin", "sub": UserId::generate(), "sid": SessionId::generate(), "role": "owner",
         "tenant": TenantId::generate(), "sv": 0, "iat": at, "nbf": at, "exp": at + 60, "jti": "x",
     })
 }
@@ -80,7 +81,7 @@ fn the_forger_of_these_tests_can_make_a_good_token() {
 }
 
 #[test]
-fn time_is_ours_with_five_seconds_of_leeway() {
+fn at_082_time_is_ours_with_five_seconds_of_leeway() {
     let at = now().seconds();
     for (member, offset, expected) in [
         ("exp", 0, Ok(())),
@@ -114,8 +115,8 @@ fn time_is_ours_with_five_seconds_of_leeway() {
 }
 
 #[test]
-fn every_claim_is_required_and_of_its_type() {
-    for member in ["iss", "aud", "sub", "role", "tenant", "sv", "iat", "nbf", "exp", "jti"] {
+fn at_082_every_claim_is_required_and_of_its_type() {
+    for member in ["iss", "aud", "sub", "sid", "role", "tenant", "sv", "iat", "nbf", "exp", "jti"] {
         let mut missing = claims();
         missing.as_object_mut().unwrap().remove(member);
         assert_eq!(verify(&forged(&header(), &missing, SECRET)), Err(JwtError::Claims), "{member}");
@@ -135,6 +136,7 @@ fn every_claim_is_required_and_of_its_type() {
         ("iss", json!("keystile2")),
         ("aud", json!("keystile")),
         ("sub", json!("vk_0190a0a0a0a07000800000000000aaaa")),
+        ("sid", json!("usr_0190a0a0a0a07000800000000000aaaa")),
         ("role", json!("god")),
         ("tenant", json!("default")),
         ("exp", json!("9999999999")),
@@ -145,7 +147,7 @@ fn every_claim_is_required_and_of_its_type() {
 }
 
 #[test]
-fn foreign_headers_are_refused_although_their_signature_is_right() {
+fn at_081_foreign_headers_are_refused_although_their_signature_is_right() {
     for (member, value) in [
         ("alg", json!("none")),
         ("alg", json!("None")),
@@ -188,7 +190,7 @@ fn foreign_headers_are_refused_although_their_signature_is_right() {
 }
 
 #[test]
-fn stripped_and_foreign_signatures_are_refused() {
+fn at_080_stripped_and_foreign_signatures_are_refused() {
     let token = forged(&header(), &claims(), SECRET);
     let (message, _) = token.rsplit_once('.').unwrap();
     assert_eq!(verify(&format!("{message}.")), Err(JwtError::Signature));
@@ -203,8 +205,32 @@ fn stripped_and_foreign_signatures_are_refused() {
     }
 }
 
+/// Ten thousand and more: every bit of the token, and every pair of one bit of its head with one of its signature.
 #[test]
-fn every_single_character_change_is_refused() {
+fn at_080_flipped_bits_are_refused() {
+    let sessions = sessions();
+    let token = sessions.issue(&subject(), now()).into_bytes();
+    let flipped = |bits: &[usize]| {
+        let mut bytes = token.clone();
+        for bit in bits {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        String::from_utf8(bytes).ok()
+    };
+    let bits = token.len() * 8;
+    let pairs = (0..80).flat_map(|first| (0..100).map(move |last| vec![first * 3, bits - 1 - last * 3]));
+    let mut tried = 0;
+    for bits in (0..bits).map(|bit| vec![bit]).chain(pairs) {
+        if let Some(changed) = flipped(&bits) {
+            assert!(sessions.verify(&changed, now()).is_err(), "{bits:?}");
+        }
+        tried += 1;
+    }
+    assert!(tried >= 10_000, "{tried}");
+}
+
+#[test]
+fn at_080_every_single_character_change_is_refused() {
     let sessions = sessions();
     let token = sessions.issue(&subject(), now());
     for place in 0..token.len() {
@@ -221,7 +247,7 @@ fn every_single_character_change_is_refused() {
 }
 
 #[test]
-fn a_new_signer_comes_in_while_the_old_key_still_verifies() {
+fn at_083_a_new_signer_comes_in_while_the_old_key_still_verifies() {
     let token = sessions().issue(&subject(), now());
     let next = "fedcba9876543210fedcba9876543210";
     let both = Sessions::new(vec![key("k2", next), key("k1", SECRET)], Duration::from_secs(60)).unwrap();

@@ -137,6 +137,9 @@ pub struct Passwords {
     waiting: Arc<Semaphore>,
     /// The hash of a password nobody knows, made at start-up with the parameters of all others.
     decoy: Arc<str>,
+    /// How many hashes were begun.
+    #[cfg(test)]
+    begun: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Passwords {
@@ -157,6 +160,8 @@ impl Passwords {
             running: Arc::new(Semaphore::new(lanes)),
             waiting: Arc::new(Semaphore::new(lanes + waiting)),
             decoy: decoy.into(),
+            #[cfg(test)]
+            begun: Arc::default(),
         }
     }
 
@@ -183,6 +188,12 @@ impl Passwords {
         Ok(known && right)
     }
 
+    /// How many hashes were begun so far.
+    #[cfg(test)]
+    pub(crate) fn checked(&self) -> usize {
+        self.begun.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Runs `work` on a blocking thread. The permits go with it: a caller who gives up does not make room for another
     /// hash while this one still runs.
     async fn run<T: Send + 'static>(
@@ -192,6 +203,8 @@ impl Passwords {
         let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let lane: OwnedSemaphorePermit =
             Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        #[cfg(test)]
+        self.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let task = tokio::task::spawn_blocking(move || {
             let _held = (lane, place);
             work()
@@ -275,7 +288,16 @@ fn readable(stored: &str) -> Result<PasswordHash, PasswordError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        time::Duration,
+    };
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -300,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stored_hash_is_never_a_password() {
+    async fn at_087_a_stored_hash_is_never_a_password() {
         let passwords = Passwords::new().unwrap();
         let stored = passwords.hash(&secret(GOOD), None).await.unwrap();
         assert!(!passwords.verify(&secret(&stored), Some(&stored)).await.unwrap());
@@ -309,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_user_costs_a_real_check_and_is_wrong() {
+    async fn at_087_an_unknown_user_costs_a_real_check_and_is_wrong() {
         let decoy = hash_now(GOOD.as_bytes()).unwrap();
         let passwords = Passwords::with_lanes(1, 1, decoy.clone());
         assert!(verify_now(GOOD, &decoy).unwrap(), "the decoy is a hash like any other");
@@ -320,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn beyond_the_queue_the_answer_is_busy_and_a_given_up_check_keeps_its_lane() {
         let passwords = Passwords::with_lanes(1, 1, String::new());
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = mpsc::channel::<()>();
         let first = passwords.run(move || held.recv().map_err(|_| PasswordError::Failed));
         // Dropped by the timeout; its thread goes on.
         assert!(tokio::time::timeout(Duration::from_millis(50), first).await.is_err());
@@ -331,6 +353,42 @@ mod tests {
         assert_eq!(passwords.run(|| Ok(3)).await, Err(PasswordError::Busy));
         release.send(()).unwrap();
         assert_eq!(second.await, Ok(2));
+    }
+
+    /// A hash takes its memory where it runs, so no more than lanes × 19 MiB are ever in use.
+    #[tokio::test]
+    async fn at_084_of_five_hundred_logins_at_once_few_run_some_wait_and_the_rest_are_refused() {
+        let (lanes, waiting) = (2, 2 * WAITING_PER_LANE);
+        let passwords = Passwords::with_lanes(lanes, waiting, String::new());
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let login = |_| {
+            let (gate, running, most) = (Arc::clone(&gate), Arc::clone(&running), Arc::clone(&most));
+            passwords.run(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Stands until the sender is gone.
+                let _ = gate.lock().map(|gate| gate.recv());
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        let mut logins: Vec<_> = (0..500).map(|number| Box::pin(login(number))).collect();
+        // Each asks for its place in turn, while none of those that run can end.
+        let answers: Vec<_> = logins.iter_mut().map(|login| login.as_mut().now_or_never()).collect();
+        assert_eq!(
+            answers.iter().flatten().filter(|answer| **answer == Err(PasswordError::Busy)).count(),
+            466
+        );
+        assert_eq!(passwords.waiting.available_permits(), 0);
+        drop(open);
+        for (login, answer) in logins.into_iter().zip(answers) {
+            if answer.is_none() {
+                assert_eq!(login.await, Ok(()));
+            }
+        }
+        assert!(most.load(Ordering::SeqCst) <= lanes, "{most:?} at once");
+        assert_eq!(passwords.waiting.available_permits(), lanes + waiting, "every place is free again");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod allow_list;
 mod architecture;
+mod attacks;
 mod budgets;
 mod chat;
 mod cli;
@@ -18,7 +19,9 @@ mod fallback;
 mod hang_up;
 mod instances;
 mod isolation;
+mod kubernetes;
 mod master_key;
+mod matrix;
 mod metering;
 mod openapi;
 mod privacy;

@@ -18,19 +18,28 @@ use keystile::{
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-/// Who gets past the guard of which route; held against the guard itself by a unit test.
-const MATRIX: &str = include_str!("../../src/admin/tests/route_matrix.txt");
+use crate::matrix;
+
 const API_DESIGN: &str = include_str!("../../docs/api-design.md");
 const PASSWORD: &str = "correct horse battery staple";
 const ROLES: [&str; 4] = ["owner", "tenant_admin", "finance", "auditor"];
 
-/// `METHOD /path/{id}` of every route, with those whom it lets in.
-fn matrix() -> Vec<(String, Vec<&'static str>)> {
-    let line = |line: &'static str| {
-        let (route, who) = line.split_once(": ").expect("a route and whom it lets in");
-        (route.to_owned(), who.split(' ').collect())
+/// `METHOD /path/{id}` of every route, with the status of whom it does not let in, and 0 for whom it does: nobody, then
+/// the roles. The file is held against the gateway by `matrix`.
+fn matrix() -> Vec<(&'static str, BTreeMap<&'static str, u16>)> {
+    let admin = matrix::admin();
+    let line = |(route, row): &(&'static str, Vec<u16>)| {
+        let columns = [
+            ("nobody", "none"),
+            ("owner", "owner"),
+            ("tenant_admin", "admin"),
+            ("finance", "finance"),
+            ("auditor", "auditor"),
+        ];
+        let shut = |status| if matches!(status, 401 | 403) { status } else { 0 };
+        (*route, columns.map(|(who, column)| (who, shut(admin.status(row, column)))).into())
     };
-    MATRIX.lines().map(line).collect()
+    admin.rows.iter().map(line).collect()
 }
 
 /// The document, such that an answer may have no member that is not described.
@@ -220,21 +229,22 @@ impl Plane {
 
     /// Every route, to everybody: whom the matrix does not name is refused, and so is a stranger's host.
     async fn everybody(&self) {
-        for (route, allowed) in matrix() {
+        for (route, shut) in matrix() {
+            // They end the sessions that the other requests are sent with.
+            if route.contains("/api/auth/log") && !route.ends_with("login") {
+                continue;
+            }
             let path = if route.contains('{') { &["none"][..] } else { &[] };
             let body = route.starts_with('P').then(|| json!({"?": 1}));
-            for who in ["nobody", "service"].into_iter().chain(ROLES) {
-                let (status, _) = self.call(who, &route, path, body.clone()).await;
-                match (who, allowed.contains(&who)) {
-                    (_, true) => assert!(!matches!(status, 401 | 403), "{who} {route}: {status}"),
-                    ("nobody" | "service", false) => assert_eq!(status, 401, "{route}"),
-                    // A session is no credential there.
-                    (_, false) if allowed == ["service"] => assert_eq!(status, 401, "{who} {route}"),
-                    (_, false) => assert_eq!(status, 403, "{who} {route}"),
+            for who in ["nobody"].into_iter().chain(ROLES) {
+                let (status, _) = self.call(who, route, path, body.clone()).await;
+                match shut[who] {
+                    0 => assert!(!matches!(status, 401 | 403), "{who} {route}: {status}"),
+                    wanted => assert_eq!(status, wanted, "{who} {route}"),
                 }
             }
             let strange = [("host", "evil.example")];
-            assert_eq!(self.call_with("owner", &route, path, None, &strange).await.0, 421, "{route}");
+            assert_eq!(self.call_with("owner", route, path, None, &strange).await.0, 421, "{route}");
         }
     }
 
@@ -261,10 +271,11 @@ fn id(made: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
-    let plane = Plane::start().await;
+    let mut plane = Plane::start().await;
     plane.everybody().await;
     plane.good("GET /api/openapi.json", &[], None).await;
     sessions(&plane).await;
+    ends_of_sessions(&mut plane).await;
     tenants_and_users(&plane).await;
     provider_keys(&plane).await;
     service_tokens(&plane).await;
@@ -278,7 +289,7 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
 
     let called = plane.called.take();
     for (route, _) in matrix() {
-        assert_eq!(called.get(&route), Some(&(true, true)), "`{route}` did not both do and refuse something");
+        assert_eq!(called.get(route), Some(&(true, true)), "`{route}` did not both do and refuse something");
     }
     let Plane { app, client, .. } = plane;
     drop(client);
@@ -294,6 +305,44 @@ async fn sessions(plane: &Plane) {
     plane.bad(login, &[], None, 415, "unsupported_media_type").await;
     let long = json!({"email": "x".repeat(9_000), "password": ""});
     plane.bad(login, &[], Some(long), 413, "request_too_large").await;
+}
+
+/// What ends sessions, tried on people who are not needed any more.
+async fn ends_of_sessions(plane: &mut Plane) {
+    let leaver = json!({"email": "leaver@example.com", "password": PASSWORD, "role": "finance"});
+    let leaver = id(&plane.good("POST /api/users", &[], Some(leaver)).await).to_owned();
+    let enter = async |plane: &mut Plane, password: &str| {
+        let token = plane.log_in("leaver@example.com", password).await;
+        plane.tokens.insert("leaver".into(), token);
+    };
+    enter(plane, PASSWORD).await;
+    let listed = plane.call("leaver", "GET /api/auth/sessions", &["?limit=5"], None).await.1;
+    let own = id(&listed["data"][0]).to_owned();
+    plane.bad("GET /api/auth/sessions", &["?cursor=!"], None, 400, "invalid_request").await;
+    plane.good("GET /api/users/{id}/sessions", &[&leaver], None).await;
+    plane.bad("GET /api/users/{id}/sessions", &["none"], None, 404, "not_found").await;
+    let end = "DELETE /api/auth/sessions/{id}";
+    plane.bad(end, &[&own], None, 404, "not_found").await;
+    assert_eq!(plane.call("leaver", end, &[&own], None).await.0, 204);
+    assert_eq!(plane.call("leaver", "GET /api/auth/session", &[], None).await.0, 401);
+
+    enter(plane, PASSWORD).await;
+    let change = "POST /api/auth/password";
+    for (current, new, status) in
+        [(PASSWORD, "short", 400), (PASSWORD, PASSWORD, 400), ("wrong", "another long passphrase", 403)]
+    {
+        let body = json!({"current_password": current, "new_password": new});
+        assert_eq!(plane.call("leaver", change, &[], Some(body)).await.0, status);
+    }
+    let body = json!({"current_password": PASSWORD, "new_password": "another long passphrase"});
+    assert_eq!(plane.call("leaver", change, &[], Some(body)).await.0, 200);
+    for route in ["POST /api/auth/logout", "POST /api/auth/logout-all"] {
+        enter(plane, "another long passphrase").await;
+        assert_eq!(plane.call("leaver", route, &[], None).await.0, 204, "{route}");
+        assert_eq!(plane.call("leaver", route, &[], None).await.0, 401, "{route}");
+    }
+    plane.good("DELETE /api/users/{id}/sessions", &[&leaver], None).await;
+    plane.bad("DELETE /api/users/{id}/sessions", &["none"], None, 404, "not_found").await;
 }
 
 async fn tenants_and_users(plane: &Plane) {
@@ -518,14 +567,15 @@ fn the_list_of_routes_in_the_docs_is_the_route_table() {
     let summaries: BTreeMap<_, _> = routes.into_iter().collect();
     let wanted: Vec<String> = matrix()
         .into_iter()
-        .map(|(route, who)| {
-            let who: Vec<_> = who.into_iter().filter(|who| *who != "garbage").collect();
-            let who = match who.len() {
-                6 => "anybody".to_owned(),
-                4 => "any session".to_owned(),
-                _ => who.join(", "),
+        .map(|(route, shut)| {
+            let roles: Vec<_> = ROLES.into_iter().filter(|role| shut[role] == 0).collect();
+            let who = match (shut["nobody"], roles.len()) {
+                (0, _) => "anybody".to_owned(),
+                (_, 0) => "a service token".to_owned(),
+                (_, 4) => "any session".to_owned(),
+                _ => roles.join(", "),
             };
-            format!("| `{route}` | {who} | {} |", summaries[&route])
+            format!("| `{route}` | {who} | {} |", summaries[route])
         })
         .collect();
     assert_eq!(wanted.len(), summaries.len());

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use entity::{
     audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
-    lease, master_key, model_alias, price, provider_key, service_token, service_token_secret, spend_counter,
-    spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key, virtual_key_secret,
+    lease, master_key, model_alias, price, provider_key, service_token, service_token_secret, session,
+    spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -80,6 +80,7 @@ async fn every_table_keeps_what_its_entity_says() {
     let kept = BTreeSet::from([
         keeps::<tenant::Entity>(&store, a_tenant()).await,
         keeps::<user::Entity>(&store, a_user()).await,
+        keeps::<session::Entity>(&store, a_session()).await,
         keeps::<virtual_key::Entity>(&store, a_virtual_key()).await,
         keeps::<virtual_key_secret::Entity>(&store, a_virtual_key_secret()).await,
         keeps::<provider_key::Entity>(&store, a_provider_key()).await,
@@ -284,6 +285,18 @@ fn a_user() -> user::Model {
         is_active: true,
         created_at: 1,
         updated_at: 2,
+    }
+}
+
+fn a_session() -> session::Model {
+    session::Model {
+        id: "ses_1".into(),
+        user_id: "usr_1".into(),
+        created_at: 1,
+        seen_at: 2,
+        expires_at: 3,
+        ended_at: Some(4),
+        address: Some("2001:db8::1".into()),
     }
 }
 

@@ -23,9 +23,9 @@ use crate::{
     control::{
         AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, InstanceView,
         NewAlias, NewBudget, NewPrices, NewProviderKey, NewServiceToken, NewTenant, NewUser, NewVirtualKey,
-        PricesView, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey, ServiceTokenChange,
-        ServiceTokenView, Session, SpendReport, TenantChange, TenantView, UsageView, UserChange, UserView,
-        VirtualKeyChange, VirtualKeyView,
+        PasswordChange, PricesView, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey,
+        ServiceTokenChange, ServiceTokenView, Session, SessionView, SpendReport, TenantChange, TenantView,
+        UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
     },
     domain::Permission,
 };
@@ -69,6 +69,11 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/openapi.json", Anyone, get(session::openapi), says("This document").answers_other(200, "application/json")),
         route(M::POST, "/api/auth/login", Anyone, post(session::login), says("Begin a session").takes::<session::Login>().answers::<Session>(200)),
         route(M::GET, "/api/auth/session", Any, get(session::current), says("Whose session this is").answers::<session::Current>(200)),
+        route(M::POST, "/api/auth/logout", Any, post(session::log_out), says("End this session").answers_other(204, "")),
+        route(M::POST, "/api/auth/logout-all", Any, post(session::log_out_everywhere), says("End all of one's own sessions").answers_other(204, "")),
+        route(M::POST, "/api/auth/password", Any, post(session::change_password), says("Change one's own password; ends all of one's sessions and begins a new one").takes::<PasswordChange>().answers::<Session>(200)),
+        route(M::GET, "/api/auth/sessions", Any, get(session::list), says("One's own sessions").query(PAGE).answers_page::<SessionView>()),
+        route(M::DELETE, "/api/auth/sessions/{id}", Any, delete(session::end), says("End one of one's own sessions").answers_other(204, "")),
 
         route(M::GET, "/api/tenants", keys, get(tenants::list), says("Tenants").query(PAGE).answers_page::<TenantView>()),
         route(M::POST, "/api/tenants", house, post(tenants::create), says("Make a tenant").takes::<NewTenant>().idempotent().answers::<TenantView>(201)),
@@ -81,6 +86,8 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/users/{id}", users, get(users::one), says("One user").answers::<UserView>(200)),
         route(M::PATCH, "/api/users/{id}", users, patch(users::change), says("Change a user").takes::<UserChange>().answers::<UserView>(200)),
         route(M::DELETE, "/api/users/{id}", users, delete(users::remove), says("Delete a user").answers_other(204, "")),
+        route(M::GET, "/api/users/{id}/sessions", users, get(session::list_of_user), says("Sessions of a user").query(PAGE).answers_page::<SessionView>()),
+        route(M::DELETE, "/api/users/{id}/sessions", users, delete(session::end_all_of_user), says("End all sessions of a user").answers_other(204, "")),
 
         route(M::GET, "/api/keys", keys, get(provider_keys::list), says("Provider keys").query(&["tenant_id"]).answers_array::<ProviderKeyView>()),
         route(M::POST, "/api/keys", keys, post(provider_keys::create), says("Store a provider key").takes::<NewProviderKey>().idempotent().answers::<ProviderKeyView>(201)),

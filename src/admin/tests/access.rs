@@ -1,52 +1,16 @@
-//! Who may do what: the matrix of routes and roles, and walls between tenants.
+//! What is described is what is served, and walls between tenants. Who gets past which guard stands in
+//! `tests/it/routes.matrix`.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::collections::BTreeSet;
 
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 
 use super::harness::{CANARY, House, usage};
 use crate::{
-    admin::{auth::Access, document, routes::table},
+    admin::{document, routes::table},
     domain::Role,
 };
-
-/// Reviewed: who gets past the guard of which route.
-const MATRIX: &str = include_str!("route_matrix.txt");
-
-#[tokio::test]
-async fn every_route_lets_in_exactly_whom_the_reviewed_matrix_names() {
-    let house = House::new().await;
-    let mut tokens = vec![("nobody", None), ("garbage", Some("x.y.z".to_owned()))];
-    for role in Role::ALL {
-        tokens.push((role.as_str(), Some(house.user(role, house.default_tenant).await.1)));
-    }
-    let service = house.service("walker", house.default_tenant).await;
-    tokens.push(("service", None));
-    let mut matrix = String::new();
-    for route in table() {
-        let path = route.path.replace("{id}", "none").replace("{request_id}", "none");
-        let path = path.replace("{provider}", "none");
-        let mut allowed = Vec::new();
-        for (name, token) in &tokens {
-            if route.access == Access::Service {
-                // Otherwise those without a service token would be told to wait.
-                house.pass(61);
-            }
-            let headers: &[_] = if *name == "service" { &[("x-service-token", &*service)] } else { &[] };
-            let body = Some(json!({"?": 1}));
-            let answer = house.send_with(route.method.as_str(), &path, token.as_deref(), body, headers).await;
-            match answer.status.as_u16() {
-                401 if route.access == Access::Service => {}
-                401 => assert!(token.is_none() || *name == "garbage", "{name} {}", route.path),
-                403 => {}
-                _ => allowed.push(*name),
-            }
-        }
-        writeln!(matrix, "{} {}: {}", route.method, route.path, allowed.join(" ")).expect("written");
-    }
-    assert_eq!(matrix, MATRIX, "review the change and write it to `route_matrix.txt`:\n{matrix}");
-}
 
 #[tokio::test]
 async fn every_route_is_described_and_every_description_is_a_route() {

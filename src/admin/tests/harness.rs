@@ -22,12 +22,17 @@ use crate::{
     control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings, Sight},
     domain::{
         Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
-        Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
+        Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, SessionId, TenantId, Timestamp, TokenClass,
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
     limits::Ticks,
-    store::testing::{self, TestStore},
-    vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
+    store::{
+        StoredSession, Tx, session_insert,
+        testing::{self, TestStore},
+    },
+    vault::{
+        Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, SessionSubject, Sessions, Vault,
+    },
 };
 
 pub(super) const PASSWORD: &str = "correct horse battery staple";
@@ -111,8 +116,35 @@ impl House {
         let password = SecretText(Zeroizing::new(PASSWORD.to_owned()));
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
         let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
-        let owner = control.sign_owner_session(Duration::from_secs(86_400)).await.expect("a session");
-        Self { control, clock, ticks, told, default_tenant, owner, app, _store: store }
+        let mut house =
+            Self { control, clock, ticks, told, default_tenant, owner: String::new(), app, _store: store };
+        house.owner = house.session_of("root@example.com").await;
+        house
+    }
+
+    /// A session of whoever has that address, which nobody logged in for.
+    pub async fn session_of(&self, email: &str) -> String {
+        let store = &self.control.store;
+        let user = store.user_with_email(email).await.expect("read").expect("a user");
+        let (at, ttl) = (self.clock.now(), self.control.sessions.ttl());
+        let session = StoredSession {
+            id: SessionId::generate(),
+            user_id: user.id,
+            created_at: at,
+            seen_at: at,
+            expires_at: at.plus(ttl),
+            ended_at: None,
+            address: None,
+        };
+        store.write(async |tx: &Tx| session_insert(tx, &session).await).await.expect("written");
+        let subject = SessionSubject {
+            session: session.id,
+            user: user.id,
+            role: user.role,
+            tenant: user.tenant_id,
+            session_version: user.session_version,
+        };
+        self.control.sessions.issue(&subject, at)
     }
 
     /// Sends a request as it is. No provider key may come back.
@@ -200,8 +232,7 @@ impl House {
             tenant_id: Some(tenant.to_string()),
         };
         let user = self.control.user_create(&Actor::Cli, asked, None).await.expect("a user");
-        let subject = crate::vault::SessionSubject { user: user.id, role, tenant, session_version: 1 };
-        (user.id.to_string(), self.control.sessions.issue(&subject, self.clock.now()))
+        (user.id.to_string(), self.session_of(&user.email).await)
     }
 
     /// A new service token of `tenant`.
@@ -234,7 +265,7 @@ impl House {
     pub async fn record(&self, records: &[UsageRecord]) {
         self.control
             .store
-            .write(async |tx: &crate::store::Tx| crate::store::usage::write_usage(tx, records).await)
+            .write(async |tx: &Tx| crate::store::usage::write_usage(tx, records).await)
             .await
             .expect("written");
     }

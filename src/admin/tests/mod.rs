@@ -1,6 +1,7 @@
 //! The admin plane over a real database and a real vault, without a socket.
 
 mod access;
+mod attacks;
 mod audit;
 mod harness;
 mod keys;
@@ -9,3 +10,4 @@ mod people;
 mod provider_keys;
 mod retrieval;
 mod service_tokens;
+mod sessions;

@@ -148,6 +148,16 @@ impl Gateway {
         Reply::read(soon("the admin plane", request.send()).await.expect("an answer")).await
     }
 
+    /// A request to the admin plane without a session, to be changed and sent.
+    pub fn admin_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.app.admin_address))
+    }
+
+    /// A request to the data plane without a key, to be changed and sent.
+    pub fn data_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.app.address))
+    }
+
     pub async fn get(&self, path: &str) -> Value {
         self.admin(Method::GET, path, None).await.expect(200).json()
     }
