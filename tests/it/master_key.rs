@@ -128,12 +128,17 @@ impl Load {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Goes on until so many were served. None of them failed.
-    async fn end_after(mut self, count: usize) {
-        while self.served() < count {
+    /// Waits until so many more were served.
+    async fn more(&self, count: usize) {
+        let wanted = self.served() + count;
+        while self.served() < wanted {
             let before = self.served();
             eventually("more answers", || async { (self.served() > before).then_some(()) }).await;
         }
+    }
+
+    /// Ends it. No request failed.
+    async fn end(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(done) = self.tasks.join_next().await {
             done.expect("no request failed");
@@ -200,6 +205,8 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
             let change = json!({ "api_key": format!("sk-later-{replaced:05}") });
             gateway.admin(Method::PATCH, &format!("/api/keys/{id}"), Some(&change)).await.expect(200);
             replaced += 1;
+            // Each makes every cache of the tenant stale: requests are to come between.
+            load.more(5).await;
         }
         replaced
     };
@@ -226,6 +233,8 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
                 break;
             }
             assert_eq!(kids(&gateway.config).len(), 2, "it goes on with the same new key");
+            // Half of it under the one and half under the other key: all is served.
+            load.more(100).await;
         }
         assert!(halfway > 0, "no kill came between two rows");
         let (code, out, err) = run(&gateway.config, &[], &arguments).await;
@@ -246,8 +255,9 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
     })
     .await;
     nothing_was_lost(&gateway).await;
-    assert!(load.served() > 100, "{} requests were served meanwhile", load.served());
-    load.end_after(500).await;
+    load.more(100).await;
+    assert!(load.served() > 500, "{} requests were served", load.served());
+    load.end().await;
 
     // What was done is written down, whole, and says no key.
     let entries = gateway.get("/api/v1/audit?limit=500&action=master_key.rotated").await;
