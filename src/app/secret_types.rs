@@ -33,6 +33,16 @@ macro_rules! is_one_of_its_kind {
 /// What the examples stand on.
 #[cfg(doctest)]
 pub mod examples {
+    /// A text that is no secret can do all of it, so the examples below fail for what their types lack.
+    ///
+    /// ```
+    /// fn shown(text: &String) -> String { format!("{text}") }
+    /// fn serialised(text: &String) -> String { serde_json::to_string(text).unwrap() }
+    /// fn compared(one: String, two: String) -> bool { one == two }
+    /// fn cloned(text: String) -> String { text.clone() }
+    /// ```
+    pub struct NoSecret;
+
     keeps_to_itself!(ProviderSecret, "keystile::domain::ProviderSecret");
     keeps_to_itself!(VirtualKeyPlaintext, "keystile::domain::VirtualKeyPlaintext");
     keeps_to_itself!(HouseSecret, "keystile::vault::HouseSecret");

@@ -123,13 +123,26 @@ impl Load {
         Self { stop, served, tasks }
     }
 
-    /// How many were served, none of which failed.
-    async fn end(mut self) -> usize {
+    /// So many have been served.
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more were served.
+    async fn more(&self, count: usize) {
+        let wanted = self.served() + count;
+        while self.served() < wanted {
+            let before = self.served();
+            eventually("more answers", || async { (self.served() > before).then_some(()) }).await;
+        }
+    }
+
+    /// Ends it. No request failed.
+    async fn end(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(done) = self.tasks.join_next().await {
             done.expect("no request failed");
         }
-        self.served.load(Ordering::Relaxed)
     }
 }
 
@@ -192,6 +205,8 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
             let change = json!({ "api_key": format!("sk-later-{replaced:05}") });
             gateway.admin(Method::PATCH, &format!("/api/keys/{id}"), Some(&change)).await.expect(200);
             replaced += 1;
+            // Each makes every cache of the tenant stale: requests are to come between.
+            load.more(5).await;
         }
         replaced
     };
@@ -218,6 +233,8 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
                 break;
             }
             assert_eq!(kids(&gateway.config).len(), 2, "it goes on with the same new key");
+            // Half of it under the one and half under the other key: all is served.
+            load.more(100).await;
         }
         assert!(halfway > 0, "no kill came between two rows");
         let (code, out, err) = run(&gateway.config, &[], &arguments).await;
@@ -238,8 +255,9 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
     })
     .await;
     nothing_was_lost(&gateway).await;
-    let served = load.end().await;
-    assert!(served > 500, "{served} requests were served meanwhile");
+    load.more(100).await;
+    assert!(load.served() > 500, "{} requests were served", load.served());
+    load.end().await;
 
     // What was done is written down, whole, and says no key.
     let entries = gateway.get("/api/v1/audit?limit=500&action=master_key.rotated").await;
@@ -260,11 +278,11 @@ async fn at_053_the_master_key_is_rotated_under_load_and_kills_and_no_request_fa
     // A gateway that lacks it does not start, and names it.
     replace_key_file(&key_file(&again.config), &[KeyRing::generate()]).expect("replaced");
     let Err(refused) = again.try_start().await else { panic!("it started without its key") };
-    let why = format!("{:#}", anyhow_chain(&refused));
+    let why = chain(&refused);
     assert!(why.contains(&new[0]) && why.contains("not loaded"), "{why}");
 }
 
-fn anyhow_chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
