@@ -341,7 +341,7 @@ async fn at_080_081_082_forged_sessions_are_refused_by_the_running_plane() {
         forged.push(format!("{}.{claims}.{signature}", with(head, member, value)));
     }
     for (member, value) in [
-        ("role", json!("owner")),
+        ("role", json!("tenant_admin")),
         ("exp", json!(9_999_999_999_i64)),
         ("sv", json!(99)),
         ("sid", json!("ses_00000000000000000000000000000000")),
@@ -353,11 +353,9 @@ async fn at_080_081_082_forged_sessions_are_refused_by_the_running_plane() {
         let gateway = &gateway;
         async move { gateway.admin_as(&token, Method::GET, "/api/auth/session", None).await }
     };
-    for token in forged {
-        let changed = read(token.split('.').nth(1).expect("claims")) == read(claims)
-            && token.ends_with(signature)
-            && token.starts_with(head);
-        assert!(!changed, "this is the good one");
+    for forgery in forged {
+        assert_ne!(forgery, token);
+        let token = forgery;
         let reply = asked(token.clone()).await;
         assert!(matches!(reply.status, 401 | 431), "{}: {token}", reply.status);
     }

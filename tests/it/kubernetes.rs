@@ -150,6 +150,12 @@ fn every_variable_is_a_setting_and_every_mounted_file_is_read() {
     let keys: BTreeSet<&str> =
         secret["stringData"].as_object().expect("members").keys().map(String::as_str).collect();
     assert_eq!(keys, read);
+    // None of the values in the example starts a gateway.
+    for (name, path) in variables.iter().filter(|(name, _)| name.ends_with("_FILE")) {
+        let value = secret["stringData"][path.rsplit('/').next().expect("a name")].as_str().expect("a value");
+        let alone: Environment = [(name.trim_end_matches("_FILE"), value)].into_iter().collect();
+        assert!(Config::load(&Overrides::default(), &alone).is_err(), "`{value}` is taken as {name}");
+    }
     for file in ["external-secrets-vault.yaml", "external-secrets-aws.yaml"] {
         let all = documents(file);
         let (store, external) = (find(&all, "SecretStore"), find(&all, "ExternalSecret"));
