@@ -2,6 +2,7 @@
 
 mod allow_list;
 mod architecture;
+mod audit_log;
 mod budgets;
 mod chat;
 mod cli;
@@ -27,6 +28,7 @@ mod restart_order;
 mod retention;
 mod revocation;
 mod schema;
+mod sealed_rows;
 mod several;
 mod shutdown;
 mod spend_cap;

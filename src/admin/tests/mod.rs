@@ -2,6 +2,8 @@
 
 mod access;
 mod audit;
+mod audit_chain;
+mod audit_events;
 mod harness;
 mod keys;
 mod money;

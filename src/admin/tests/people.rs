@@ -52,7 +52,7 @@ async fn failed_logins_are_alike_and_soon_throttled() {
     login("root@example.com", PASSWORD).await.expect(200);
     let refusals = house.get("/api/v1/audit?action=session.refused").await.expect(200);
     assert_eq!(refusals["data"].as_array().map(Vec::len), Some(6));
-    assert_eq!(refusals["data"][0]["success"], false);
+    assert_eq!(refusals["data"][0]["outcome"], "refused");
 }
 
 #[tokio::test]
