@@ -3,6 +3,7 @@
 mod allow_list;
 mod architecture;
 mod attacks;
+mod audit_log;
 mod budgets;
 mod chat;
 mod cli;
@@ -32,6 +33,7 @@ mod restart_order;
 mod retention;
 mod revocation;
 mod schema;
+mod sealed_rows;
 mod service_tokens;
 mod several;
 mod shutdown;

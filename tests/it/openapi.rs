@@ -284,6 +284,8 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
     prices_and_spend(&plane).await;
     instances(&plane).await;
     plane.good("GET /api/v1/audit", &["?limit=2&category=identity"], None).await;
+    plane.good("GET /api/v1/audit", &["?format=jsonl&outcome=success&from=2026-01-01"], None).await;
+    plane.bad("GET /api/v1/audit", &["?format=xml"], None, 400, "invalid_request").await;
     plane.bad("GET /api/v1/audit", &["?cursor=!"], None, 400, "invalid_request").await;
     plane.bad("GET /api/v1/audit", &["?what=1"], None, 400, "invalid_request").await;
 

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::harness::{CANARY, House, PASSWORD};
-use crate::control::BadEntry;
 
-async fn acted() -> (House, String) {
+pub(super) async fn acted() -> (House, String) {
     let house = House::new().await;
     let key = house.post("/api/virtual-keys", json!({"name": "k"})).await.expect(201);
     house
@@ -66,19 +65,7 @@ async fn a_refused_act_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_act_that_cannot_be_audited_is_not_done() {
-    let (house, _) = acted().await;
-    house.control.store.tamper("ALTER TABLE audit_entry RENAME TO gone").await;
-    let keys = house.get("/api/keys").await.expect(200);
-    let body = json!({"provider": "openai", "key_name": "k", "api_key": CANARY});
-    let refused = house.post("/api/keys", body).await;
-    assert!(refused.status.is_server_error(), "{}", refused.text);
-    assert!(!refused.text.contains("audit_entry"));
-    assert_eq!(house.get("/api/keys").await.expect(200), keys);
-}
-
-#[tokio::test]
-async fn verification_names_the_first_entry_that_is_not_what_was_written() {
+async fn at_111_verification_names_the_first_entry_that_is_not_what_was_written() {
     for (sql, seq) in [
         ("UPDATE audit_entry SET canonical = replace(canonical, '=x', 'yy') WHERE seq = 4", 4),
         ("UPDATE audit_entry SET actor = 'cli' WHERE seq = 5", 5),
@@ -143,24 +130,6 @@ async fn a_chain_that_grows_meanwhile_verifies() {
 }
 
 #[tokio::test]
-async fn a_cut_end_is_seen_by_a_head_that_was_noted_elsewhere() {
-    let (house, _) = acted().await;
-    let noted = house.control.store.audit_head().await.expect("a head");
-    let expected = Some((noted.seq, noted.mac.as_str()));
-    assert_eq!(house.control.audit_verify(expected).await.expect("a verdict").first_bad, None);
-    house
-        .control
-        .store
-        .tamper(
-            "DELETE FROM audit_entry WHERE seq = 6; UPDATE audit_head SET seq = 5, mac = (SELECT mac FROM audit_entry WHERE seq = 5)",
-        )
-        .await;
-    assert_eq!(house.control.audit_verify(None).await.expect("a verdict").first_bad, None);
-    let verdict = house.control.audit_verify(expected).await.expect("a verdict");
-    assert!(matches!(verdict.first_bad, Some(BadEntry { seq: 6, .. })), "{verdict:?}");
-}
-
-#[tokio::test]
 async fn acts_at_the_same_time_make_one_chain() {
     let house = House::new().await;
     let acts = (0..20).map(|number| house.post("/api/virtual-keys", json!({"name": format!("k{number}")})));
@@ -169,4 +138,69 @@ async fn acts_at_the_same_time_make_one_chain() {
     }
     let verdict = house.control.audit_verify(None).await.expect("a verdict");
     assert_eq!((verdict.good, verdict.first_bad), (22, None));
+}
+
+#[tokio::test]
+async fn the_log_is_filtered_by_everything_an_entry_has() {
+    let (house, _) = acted().await;
+    let first = house.get("/api/v1/audit").await.expect(200);
+    let object = first["data"][2]["object"].as_str().expect("an id").to_owned();
+    let seqs = async |query: &str| -> Vec<i64> {
+        let found = house.get(&format!("/api/v1/audit?{query}")).await.expect(200);
+        let entries = found["data"].as_array().expect("entries");
+        entries.iter().map(|entry| entry["seq"].as_i64().expect("a number")).collect()
+    };
+    assert_eq!(seqs(&format!("object={object}")).await, [4]);
+    assert_eq!(seqs("actor=system").await, [2, 1]);
+    assert_eq!(seqs("category=key_management").await, [6, 3]);
+    assert_eq!(seqs("outcome=refused").await, [0; 0]);
+    assert_eq!(seqs("from=2026-11-21&to=2026-11-22&action=prices.set").await, [5]);
+    assert_eq!(seqs("from=2026-11-21T12:00:00Z").await.len(), 6, "from is inclusive");
+    assert_eq!(seqs("to=2026-11-21T12:00:00Z").await, [0; 0], "to is exclusive");
+    for (query, names) in [
+        ("what=1", "`outcome`"),
+        ("category=secrets", "`secret_management`"),
+        ("outcome=ok", "`refused`"),
+        ("action=key.made", "`virtual_key.created`"),
+        ("from=yesterday", "RFC 3339"),
+        ("from=2026-11-22&to=2026-11-21", "`to`"),
+        ("format=xml", "`jsonl`"),
+        ("format=jsonl&limit=3", "`limit`"),
+    ] {
+        let refused = house.get(&format!("/api/v1/audit?{query}")).await;
+        refused.refused(400, "invalid_request");
+        assert!(refused.text.contains(names), "{query}: {}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn everything_that_matches_is_exported_as_lines_page_after_page() {
+    let house = House::new().await;
+    for number in 0..520 {
+        house.post("/api/virtual-keys", json!({"name": format!("k{number}")})).await.expect(201);
+    }
+    let answer = house.get("/api/v1/audit?format=jsonl&category=key_management").await;
+    assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+    let lines: Vec<Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 520, "more than one page of 500");
+    assert!(lines.iter().zip(3..).all(|(line, seq)| line["seq"] == seq), "oldest first, none left out");
+    let one = house.get("/api/v1/audit?action=virtual_key.created&limit=1").await.expect(200);
+    assert_eq!(lines[519], one["data"][0], "a line is what the list shows");
+    for member in ["actor", "category", "action", "object", "outcome", "at", "request_id", "details"] {
+        assert!(!lines[519][member].is_null(), "{member}");
+    }
+    let owner = house.owner.clone();
+    let accepted = house
+        .send_with(
+            "GET",
+            "/api/v1/audit?action=user.created",
+            Some(&owner),
+            None,
+            &[("accept", "application/x-ndjson")],
+        )
+        .await;
+    assert_eq!(accepted.text.lines().count(), 1);
+    let none = house.get("/api/v1/audit?format=jsonl&action=lease.released").await;
+    assert_eq!((none.status.as_u16(), none.text.as_str()), (200, ""));
 }

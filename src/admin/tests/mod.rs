@@ -3,6 +3,8 @@
 mod access;
 mod attacks;
 mod audit;
+mod audit_chain;
+mod audit_events;
 mod harness;
 mod keys;
 mod money;
