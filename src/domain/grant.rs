@@ -1,6 +1,6 @@
 //! The permission to open one provider key for one call.
 
-use super::{ModelRef, ProviderKeyId, TenantId};
+use super::{ModelRef, ProviderKeyId, ProviderSlug, TenantId};
 
 /// Says that policy let one tenant's key be used for one model. The vault opens a key only against a grant that names
 /// it, and only the data plane's policy gate issues grants, after the allow-list was checked on what will be called.
@@ -31,5 +31,37 @@ impl DispatchGrant {
     /// For which model.
     pub fn model(&self) -> &ModelRef {
         &self.model
+    }
+}
+
+/// Says that the secret which waits beside a provider key's present one may be opened once, to be tried at its own
+/// provider. Like a [`DispatchGrant`] it comes from the data plane's policy gate only and cannot be cloned; it does not
+/// open the present secret for a client's request.
+#[derive(Debug)]
+pub struct CheckGrant {
+    tenant: TenantId,
+    provider_key: ProviderKeyId,
+    provider: ProviderSlug,
+}
+
+impl CheckGrant {
+    /// Issues a grant. `clippy.toml` forbids the call outside `gateway::policy`.
+    pub fn issue(tenant: TenantId, provider_key: ProviderKeyId, provider: ProviderSlug) -> Self {
+        Self { tenant, provider_key, provider }
+    }
+
+    /// Whose key.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Which key.
+    pub fn provider_key(&self) -> ProviderKeyId {
+        self.provider_key
+    }
+
+    /// At which provider.
+    pub fn provider(&self) -> &ProviderSlug {
+        &self.provider
     }
 }

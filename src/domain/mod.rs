@@ -19,7 +19,7 @@ pub use actor::{Actor, Permission, Role};
 pub use audit::{AuditAction, AuditCategory, AuditEvent, AuditOutcome};
 pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
-pub use grant::DispatchGrant;
+pub use grant::{CheckGrant, DispatchGrant};
 pub use ids::{
     AliasId, AuditId, BudgetId, ConfigVariableId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId,
     RequestId, RunId, ServiceTokenId, SessionId, TenantId, UserId, VirtualKeyId,
