@@ -14,6 +14,7 @@ pub mod lease;
 pub mod model_alias;
 pub mod price;
 pub mod provider_key;
+pub mod provider_key_use;
 pub mod spend_counter;
 pub mod spend_rollup;
 pub mod tenant;

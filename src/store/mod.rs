@@ -19,6 +19,7 @@ mod leases;
 mod open;
 mod page;
 mod prices;
+mod provider_key_use;
 mod provider_keys;
 mod retention;
 mod rollup;
@@ -58,6 +59,7 @@ pub use instances::{
 pub use leases::LeaseAsk;
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
+pub use provider_key_use::KeyUse;
 pub use provider_keys::{
     ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
     provider_key_update, provider_keys_delete,
