@@ -10,7 +10,7 @@ use super::StartError;
 use crate::{
     catalogue::Catalogue,
     config::{Config, Durability},
-    control::{AuditKey, Control, Notify, Parts, Settings, Sight},
+    control::{AuditKey, Control, Notify, Parts, Prober, Settings, Sight},
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
     store::{Options, Schema, Store},
@@ -53,6 +53,8 @@ pub struct Foundation {
     pub catalogue: Arc<Catalogue>,
     /// What the operator may want to know.
     pub facts: Vec<String>,
+    /// Who tries staged secrets; nobody, until somebody who calls providers is put here.
+    pub prober: Prober,
     clock: Clock,
     sessions: Arc<Sessions>,
     audit_key: AuditKey,
@@ -101,6 +103,7 @@ impl Foundation {
             pepper: Arc::new(Pepper::new(pepper_secret)),
             catalogue: Arc::new(Catalogue::bundled()),
             facts,
+            prober: Prober::nobody(),
             clock: clock.clone(),
             sessions,
             audit_key,
@@ -141,6 +144,7 @@ impl Foundation {
             ledger,
             clock: self.clock,
             notify,
+            prober: self.prober,
             settings: Settings { egress, retrievable_by_default: config.vault.retrievable_by_default, sight },
         }))
     }

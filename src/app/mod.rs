@@ -9,7 +9,9 @@ pub mod doctor;
 mod error;
 mod foundation;
 mod housekeeping;
+mod key_use;
 mod ops;
+mod prober;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,7 +40,7 @@ use crate::{
     server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
     store::Store,
     telemetry::{Metrics, Plane},
-    upstream::{Health, Upstream, build_client},
+    upstream::{Health, KeyUses, Upstream, build_client},
 };
 
 /// How long usage records may take to reach the database at shutdown.
@@ -103,7 +105,7 @@ impl App {
             None
         };
         let lock = InstanceLock::take(&config.server.data_dir, config.database_file().as_deref())?;
-        let foundation = Foundation::open(&config, &clock, MasterKeys::MadeWhenMissing).await?;
+        let mut foundation = Foundation::open(&config, &clock, MasterKeys::MadeWhenMissing).await?;
         let (store, vault) = (foundation.store.clone(), Arc::clone(&foundation.vault));
         let (pepper, catalogue) = (Arc::clone(&foundation.pepper), Arc::clone(&foundation.catalogue));
         let mut facts = foundation.facts.clone();
@@ -131,11 +133,14 @@ impl App {
             let changes = Arc::clone(&changes);
             move |tenant, seq| changes.publish_own(tenant, seq)
         });
-        let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
+        let client = build_client(&config.upstream, Arc::new(egress.clone()))?;
+        let upstream = Upstream::new(client, vault, Arc::new(egress.clone()));
+        foundation.prober = prober::at(upstream.clone(), Arc::clone(&catalogue));
+        let control = foundation.control(&config, egress, Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;
 
         let settings = Arc::new(config);
-        let client = build_client(&settings.upstream, Arc::new(egress.clone()))?;
+        let uses = Arc::new(KeyUses::default());
         let (data_plane, admin_plane) = (Shutdown::new(), Shutdown::new());
         let house = Arc::new(House {
             authenticator: Authenticator::new(
@@ -145,12 +150,13 @@ impl App {
                 Arc::clone(&catalogue),
                 Arc::clone(&limiters),
                 clock.clone(),
+                Arc::clone(&uses),
             ),
             settings: Arc::clone(&settings),
             store: store.clone(),
             ledger,
             catalogue,
-            upstream: Upstream::new(client, vault, Arc::new(egress)),
+            upstream,
             health: Health::default(),
             counters,
             metrics: Arc::clone(&metrics),
@@ -176,6 +182,7 @@ impl App {
             usage_retention: settings.usage_retention,
         };
         tracker.spawn(chores.run(background.clone()));
+        tracker.spawn(key_use::keep(uses, store.clone(), background.clone()));
 
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);

@@ -10,6 +10,7 @@ mod aliases;
 mod audit;
 mod budgets;
 mod checks;
+mod clouds;
 mod csv;
 mod error;
 mod idempotency;
@@ -18,7 +19,7 @@ mod limits;
 mod patch;
 mod prices;
 mod provider_keys;
-mod provider_place;
+mod references;
 mod secret_input;
 mod sessions;
 mod spend;
@@ -42,14 +43,22 @@ use crate::{
 pub use aliases::{AliasChange, AliasView, NewAlias};
 pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
 pub use budgets::{BudgetChange, BudgetView, NewBudget};
+pub use clouds::{
+    AzureKeyConfig, AzureKeyConfigView, BatchS3Config, BedrockKeyConfig, BedrockKeyConfigView,
+    HuggingFaceKeyConfig, HuggingFaceKeyConfigView, REDACTED, S3Bucket, SecretView, VertexKeyConfig,
+    VertexKeyConfigView,
+};
 pub use error::ControlError;
 pub use idempotency::Idempotency;
 pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
 pub use limits::{LimitChanges, LimitsView};
 pub use patch::Patch;
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
-pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
-pub use secret_input::SecretInput;
+pub use provider_keys::{
+    NewProviderKey, Prober, PromoteKey, ProviderKeyChange, ProviderKeyView, ReferenceView, RefusalView,
+    StageKey, StagedKey, StagedView, Verdict, VerifiedView,
+};
+pub use secret_input::{KeySource, SecretInput, SecretMember};
 pub use sessions::Session;
 pub use spend::{AttemptView, ExplainView, LineView, SpendQuery, UsageQuery, UsageView, parse_page};
 pub use spend_report::SpendReport;
@@ -126,6 +135,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Who is told of changes.
     pub notify: Notify,
+    /// Who tries staged secrets at their providers.
+    pub prober: Prober,
     /// What the operator decided.
     pub settings: Settings,
 }

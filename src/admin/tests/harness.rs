@@ -19,13 +19,18 @@ use crate::{
     admin::{AdminSettings, router},
     catalogue::Catalogue,
     config::SecretText,
-    control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings, Sight},
+    control::{
+        AuditKey, Control, NewUser, Notify, Parts, Prober, SecretInput, Settings, Sight, StagedKey, Verdict,
+    },
     domain::{
         Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, TenantId, Timestamp, TokenClass,
         TokenUsage, UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
-    store::testing::{self, TestStore},
+    store::{
+        ProviderKey, TenantScope,
+        testing::{self, TestStore},
+    },
     vault::{Fingerprinter, HouseSecret, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault},
 };
 
@@ -36,6 +41,8 @@ pub(super) struct House {
     pub control: Control,
     pub clock: Clock,
     pub told: Arc<Mutex<Vec<Option<TenantId>>>>,
+    /// What providers say to staged secrets.
+    pub verdict: Arc<Mutex<Verdict>>,
     pub default_tenant: TenantId,
     pub owner: String,
     app: Router,
@@ -77,6 +84,8 @@ impl House {
         let pepper = HouseSecret::generate();
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
+        let verdict = Arc::new(Mutex::new(Verdict::Answered(200)));
+        let answers = Arc::clone(&verdict);
         let fingerprints = Arc::new(Fingerprinter::new(&pepper));
         let session_key = SessionKey::from_house(&HouseSecret::generate());
         let control = Control::new(Parts {
@@ -91,6 +100,13 @@ impl House {
             ledger: None,
             clock: clock.clone(),
             notify: Notify::new(move |tenant, _| hears.lock().expect("not poisoned").push(tenant)),
+            prober: Prober::new(move |key: StagedKey| {
+                let verdict = *answers.lock().expect("not poisoned");
+                async move {
+                    assert!(key.sealed.starts_with("v1."), "nothing but what is sealed is handed on");
+                    verdict
+                }
+            }),
             settings: Settings {
                 egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
                 retrievable_by_default: false,
@@ -102,7 +118,7 @@ impl House {
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
         let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
         let owner = control.sign_owner_session(Duration::from_secs(86_400)).await.expect("a session");
-        Self { control, clock, told, default_tenant, owner, app, _store: store }
+        Self { control, clock, told, verdict, default_tenant, owner, app, _store: store }
     }
 
     /// Sends a request as it is.
@@ -190,6 +206,12 @@ impl House {
 
     pub fn pass(&self, seconds: u64) {
         self.clock.set(self.clock.now().plus(Duration::from_secs(seconds)));
+    }
+
+    /// The row of a provider key, given as it was answered.
+    pub async fn sealed(&self, key: &Value) -> ProviderKey {
+        let id = key["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        self.control.store.provider_key(TenantScope::house(), id).await.expect("a key")
     }
 
     pub async fn record(&self, records: &[UsageRecord]) {

@@ -3,6 +3,8 @@
 mod access;
 mod audit;
 mod harness;
+mod key_objects;
+mod key_rotation;
 mod keys;
 mod money;
 mod people;
