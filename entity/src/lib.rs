@@ -16,6 +16,7 @@ pub mod master_key;
 pub mod model_alias;
 pub mod price;
 pub mod provider_key;
+pub mod provider_key_use;
 pub mod service_token;
 pub mod service_token_secret;
 pub mod session;

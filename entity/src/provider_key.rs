@@ -49,6 +49,8 @@ pub struct Model {
     pub staged_fingerprint: Option<String>,
     /// Since when; UTC, milliseconds since the epoch.
     pub staged_at: Option<i64>,
+    /// When the provider took it, if it was tried; UTC, milliseconds since the epoch.
+    pub staged_verified_at: Option<i64>,
     /// UTC, milliseconds since the epoch.
     pub created_at: i64,
     /// UTC, milliseconds since the epoch.

@@ -92,6 +92,7 @@ impl MigrationTrait for Migration {
                     .col(text_null("staged_sealed"))
                     .col(string_null("staged_fingerprint"))
                     .col(big_integer_null("staged_at"))
+                    .col(big_integer_null("staged_verified_at"))
                     .col(big_integer("created_at"))
                     .col(big_integer("updated_at"))
                     .to_owned(),

@@ -59,6 +59,7 @@ impl AdminError {
                 ControlError::Forbidden(_) => (S::FORBIDDEN, "forbidden"),
                 ControlError::NotFound(_) => (S::NOT_FOUND, "not_found"),
                 ControlError::Conflict(_) => (S::CONFLICT, "conflict"),
+                ControlError::InTheWay { code, .. } => (S::CONFLICT, code),
                 ControlError::InstanceAlive(_) => (S::CONFLICT, "instance_alive"),
                 ControlError::IdempotencyMismatch => (S::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),

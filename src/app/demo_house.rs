@@ -58,8 +58,8 @@ pub(super) async fn furnish(
     }
     let upload = NewProviderKey {
         provider: PROVIDER.into(),
-        key_name: "built-in provider".into(),
-        api_key: Patch::Set(SecretInput::new(provider.api_key.to_string())),
+        key_name: Some("built-in provider".into()),
+        api_key: Patch::Set(SecretInput::new(provider.api_key.to_string()).into()),
         base_url: Some(provider.base_url()),
         models: Some(vec![CHAT_MODEL.into(), EMBEDDING_MODEL.into()]),
         ..NewProviderKey::default()

@@ -10,7 +10,7 @@ use super::{StartError, keys};
 use crate::{
     catalogue::Catalogue,
     config::{Config, Durability},
-    control::{AuditKey, Control, Notify, Parts, Settings, Sight},
+    control::{AuditKey, Control, Notify, Parts, Prober, Settings, Sight},
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
     limits::Ticks,
@@ -63,6 +63,8 @@ pub struct Foundation {
     pub facts: Vec<String>,
     /// Signs and verifies sessions.
     pub sessions: Arc<Sessions>,
+    /// Who tries staged secrets; nobody, until somebody who calls providers is put here.
+    pub prober: Prober,
     clock: Clock,
     audit_key: AuditKey,
     fingerprints: Arc<Fingerprinter>,
@@ -120,6 +122,7 @@ impl Foundation {
             pepper: Arc::new(Pepper::new(pepper_secret)),
             catalogue: Arc::new(Catalogue::bundled()),
             facts,
+            prober: Prober::nobody(),
             clock: clock.clone(),
             sessions,
             audit_key,
@@ -161,6 +164,7 @@ impl Foundation {
             clock: self.clock,
             ticks: Ticks::system(),
             notify,
+            prober: self.prober,
             settings: Settings {
                 egress,
                 allow_retrieval: config.vault.allow_retrieval,

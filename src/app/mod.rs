@@ -11,8 +11,10 @@ pub mod doctor;
 mod error;
 mod foundation;
 mod housekeeping;
+mod key_use;
 mod keys;
 mod ops;
+mod prober;
 pub mod rotation;
 #[cfg(any(test, doctest))]
 mod secret_types;
@@ -50,7 +52,7 @@ use crate::{
     server::{ConnectionSettings, Drained, InstanceLock, Shutdown, listen},
     store::Store,
     telemetry::{Metrics, Plane},
-    upstream::{Health, Upstream, build_client},
+    upstream::{Health, KeyUses, Upstream, build_client},
 };
 
 /// How long usage records may take to reach the database at shutdown.
@@ -120,7 +122,7 @@ impl App {
             None
         };
         let lock = InstanceLock::take(&config.server.data_dir, config.database_file().as_deref())?;
-        let foundation = Foundation::open(&config, &clock, MasterKeys::MadeWhenMissing).await?;
+        let mut foundation = Foundation::open(&config, &clock, MasterKeys::MadeWhenMissing).await?;
         let (store, vault) = (foundation.store.clone(), Arc::clone(&foundation.vault));
         let (pepper, catalogue) = (Arc::clone(&foundation.pepper), Arc::clone(&foundation.catalogue));
         let mut facts = foundation.facts.clone();
@@ -160,11 +162,14 @@ impl App {
             let changes = Arc::clone(&changes);
             move |tenant, seq| changes.publish_own(tenant, seq)
         });
-        let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
+        let client = build_client(&config.upstream, Arc::new(egress.clone()))?;
+        let upstream = Upstream::new(client, vault, Arc::new(egress.clone()));
+        foundation.prober = prober::at(upstream.clone(), Arc::clone(&catalogue));
+        let control = foundation.control(&config, egress, Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;
 
         let settings = Arc::new(config);
-        let client = build_client(&settings.upstream, Arc::new(egress.clone()))?;
+        let uses = Arc::new(KeyUses::default());
         let (data_plane, admin_plane) = (Shutdown::new(), Shutdown::new());
         let (alarms, alarm_desk) = alarms::bell();
         tracker.spawn(alarm_desk.run(control.clone(), background.clone()));
@@ -176,12 +181,13 @@ impl App {
                 Arc::clone(&catalogue),
                 Arc::clone(&limiters),
                 clock.clone(),
+                Arc::clone(&uses),
             ),
             settings: Arc::clone(&settings),
             store: store.clone(),
             ledger,
             catalogue,
-            upstream: Upstream::new(client, vault, Arc::new(egress)),
+            upstream,
             health: Health::default(),
             counters,
             alarms,
@@ -218,6 +224,7 @@ impl App {
         if let Some(checkpoints) = &checkpoints {
             tracker.spawn(Arc::clone(checkpoints).run(background.clone()));
         }
+        tracker.spawn(key_use::keep(uses, store.clone(), background.clone()));
 
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);

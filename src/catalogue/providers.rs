@@ -11,6 +11,9 @@ use super::{
 };
 use crate::domain::ProviderSlug;
 
+/// Where most providers list their models to whoever has a key.
+const CHECK_PATH: &str = "/models";
+
 const BUNDLED: &str = include_str!("../../config/providers.toml");
 
 /// Why a provider file was refused.
@@ -68,6 +71,8 @@ pub struct Provider {
     pub auth: AuthStyle,
     /// Whether it may be used without a key.
     pub key_optional: bool,
+    /// Path of a call that costs nothing and needs the key, for trying one; `None` when the provider has none.
+    pub check_path: Option<String>,
     /// What its keys begin with: a hint for people, never a check.
     pub key_prefix: Option<String>,
     /// In what it differs from its dialect's book.
@@ -163,6 +168,7 @@ impl Providers {
                 DialectKind::Gemini => AuthStyle::Header("x-goog-api-key".into()),
             },
             key_optional: true,
+            check_path: Some(CHECK_PATH.to_owned()),
             key_prefix: None,
             quirks: Quirks { output_limit: OutputLimitField::Either, ..Quirks::default() },
             bounds: InputBounds::default(),
@@ -187,6 +193,7 @@ struct Row {
     #[serde(default)]
     auth: AuthStyle,
     key_prefix: Option<String>,
+    check_path: Option<String>,
     #[serde(default)]
     key_optional: bool,
     overhead_tokens: Option<u64>,
@@ -222,6 +229,11 @@ impl Row {
             dialect: self.dialect,
             auth: self.auth,
             key_optional: self.key_optional,
+            check_path: match self.check_path {
+                None => Some(CHECK_PATH.to_owned()),
+                Some(none) if none.is_empty() => None,
+                Some(path) => Some(path),
+            },
             key_prefix: self.key_prefix,
             quirks: self.quirks,
             bounds: InputBounds {

@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::{
     Shared, open,
     output::{self, Table},
+    remote::{Remote, Target},
     secret,
 };
 use crate::{
-    control::{NewProviderKey, Patch, ProviderKeyChange, ProviderKeyView, SecretInput},
+    control::{
+        KeySource, NewProviderKey, Patch, PromoteKey, ProviderKeyChange, ProviderKeyView, SecretInput,
+        StageKey,
+    },
     domain::Actor,
 };
 
@@ -29,6 +34,31 @@ pub(super) enum ProviderKeys {
     Create(Create),
     /// Replace the secret, change the weight, or switch it on and off.
     Update(Update),
+    /// Lay a new secret beside the present one. It comes from a prompt or standard input.
+    Stage {
+        /// `pk_…`
+        id: String,
+    },
+    /// Let a running gateway try the staged secret at the provider; fails when it is not taken.
+    Verify {
+        /// `pk_…`
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Put the staged secret in the present one's place.
+    Promote {
+        /// `pk_…`
+        id: String,
+        /// Also when the provider has not taken it.
+        #[arg(long)]
+        unverified: bool,
+    },
+    /// Throw the staged secret away.
+    Unstage {
+        /// `pk_…`
+        id: String,
+    },
     /// Delete one for good.
     Delete {
         /// `pk_…`
@@ -91,8 +121,8 @@ impl ProviderKeys {
                     if create.no_secret { Default::default() } else { secret::read("Provider key: ")? };
                 let asked = NewProviderKey {
                     provider: create.provider,
-                    key_name: create.name,
-                    api_key: Patch::Set(SecretInput::new(text.to_string())),
+                    key_name: Some(create.name),
+                    api_key: Patch::Set(SecretInput::new(text.to_string()).into()),
                     base_url: create.base_url,
                     models: create.models,
                     weight: create.weight,
@@ -104,7 +134,7 @@ impl ProviderKeys {
             Self::Update(update) => {
                 let asked = ProviderKeyChange {
                     api_key: match update.secret {
-                        true => Patch::Set(SecretInput::new(secret::read("Provider key: ")?.to_string())),
+                        true => Patch::Set(typed()?),
                         false => Patch::Keep,
                     },
                     base_url: update.base_url.map_or(Patch::Keep, Patch::Set),
@@ -114,10 +144,48 @@ impl ProviderKeys {
                 };
                 table(&[control.provider_key_change(&Actor::Cli, &update.id, asked).await?]).print()?;
             }
+            Self::Stage { id } => {
+                let asked = StageKey { api_key: Patch::Set(typed()?) };
+                let key = control.provider_key_stage(&Actor::Cli, &id, asked).await?;
+                output::line(key.staged.map(|staged| staged.fingerprint).unwrap_or_default())?;
+            }
+            Self::Verify { id, target } => return verify(shared, &id, &target).await,
+            Self::Promote { id, unverified } => {
+                let asked = PromoteKey { unverified };
+                table(&[control.provider_key_promote(&Actor::Cli, &id, asked).await?]).print()?;
+            }
+            Self::Unstage { id } => control.provider_key_unstage(&Actor::Cli, &id).await?,
             Self::Delete { id } => control.provider_key_delete(&Actor::Cli, &id).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A secret from a prompt or standard input.
+fn typed() -> anyhow::Result<KeySource> {
+    Ok(SecretInput::new(secret::read("Provider key: ")?.to_string()).into())
+}
+
+/// Anything else would be another path.
+fn plain_id(id: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+        "`{id}` is not an id of the form `pk_…`"
+    );
+    Ok(())
+}
+
+async fn verify(shared: &Shared, id: &str, target: &Target) -> anyhow::Result<ExitCode> {
+    plain_id(id)?;
+    let remote = Remote::open(shared, target).await?;
+    let said: Value = remote.post(&format!("/api/keys/{id}/verify")).await?;
+    let status = said["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+    if said["ok"] == true {
+        output::line(format_args!("the provider takes the staged secret ({status})"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(format_args!("{} ({status})", said["reason"].as_str().unwrap_or("it was not taken")))?;
+    Ok(ExitCode::FAILURE)
 }
 
 fn table(keys: &[ProviderKeyView]) -> Table {

@@ -27,6 +27,14 @@ pub enum ControlError {
     /// It stands against what is there already.
     #[error("{0}")]
     Conflict(String),
+    /// It stands against something that has a name of its own.
+    #[error("{message}")]
+    InTheWay {
+        /// Stable name of it.
+        code: &'static str,
+        /// What it is and what to do.
+        message: String,
+    },
     /// An instance's leases cannot be released, because it lives or may live.
     #[error("{0}")]
     InstanceAlive(String),

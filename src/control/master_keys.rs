@@ -13,8 +13,8 @@ use super::{Control, ControlError, InstanceState, act::permit};
 use crate::{
     domain::{Actor, AuditAction, InstanceId, Permission, Timestamp},
     store::{
-        MasterKeyState, SealedColumn, SealedText, Tx, master_key_set, master_key_state, master_keys,
-        sealed_counts, sealed_replace,
+        MasterKeyState, SealedColumn, SealedFor, SealedText, Tx, master_key_set, master_key_state,
+        master_keys, sealed_counts, sealed_replace,
     },
     vault::{HouseSecretName, OpenError, SealedRow},
 };
@@ -294,17 +294,24 @@ impl Control {
                 let name = HouseSecretName::named(&text.id).ok_or(OpenError::Mismatch { field: "name" })?;
                 self.vault.reseal_house(name, &text.sealed)
             }
-            (SealedColumn::ProviderKey | SealedColumn::StagedProviderKey, Some(bound)) => {
-                self.vault.reseal_provider_key(&SealedRow {
-                    tenant: bound.tenant,
-                    key: bound.key,
-                    provider: &bound.provider,
-                    origin: &bound.origin,
-                    sealed: &text.sealed,
-                })
+            (SealedColumn::CloudSecrets, Some(bound)) => {
+                self.vault.reseal_cloud(&row_of(bound, &text.sealed))
             }
-            (SealedColumn::ProviderKey | SealedColumn::StagedProviderKey, None) => Err(OpenError::Malformed),
+            (SealedColumn::ProviderKey | SealedColumn::StagedProviderKey, Some(bound)) => {
+                self.vault.reseal_provider_key(&row_of(bound, &text.sealed))
+            }
+            (_, None) => Err(OpenError::Malformed),
         }
+    }
+}
+
+fn row_of<'a>(bound: &'a SealedFor, sealed: &'a str) -> SealedRow<'a> {
+    SealedRow {
+        tenant: bound.tenant,
+        key: bound.key,
+        provider: &bound.provider,
+        origin: &bound.origin,
+        sealed,
     }
 }
 

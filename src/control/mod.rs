@@ -16,6 +16,7 @@ mod audit_verify;
 mod budgets;
 mod checkpoints;
 mod checks;
+mod clouds;
 mod csv;
 mod error;
 mod idempotency;
@@ -26,7 +27,7 @@ mod own_password;
 mod patch;
 mod prices;
 mod provider_keys;
-mod provider_place;
+mod references;
 mod refusals;
 mod retrieval;
 mod secret_input;
@@ -60,6 +61,11 @@ pub use audit_query::AuditQuery;
 pub use audit_verify::{AuditVerdict, BadEntry};
 pub use budgets::{BudgetChange, BudgetView, NewBudget};
 pub use checkpoints::{Checkpoint, Fit};
+pub use clouds::{
+    AzureKeyConfig, AzureKeyConfigView, BatchS3Config, BedrockKeyConfig, BedrockKeyConfigView,
+    HuggingFaceKeyConfig, HuggingFaceKeyConfigView, REDACTED, S3Bucket, SecretView, VertexKeyConfig,
+    VertexKeyConfigView,
+};
 pub use error::ControlError;
 pub use idempotency::Idempotency;
 pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
@@ -68,9 +74,12 @@ pub use master_keys::{Closed, InstanceKeysView, MasterKeyView, MasterKeysView, R
 pub use own_password::PasswordChange;
 pub use patch::Patch;
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
-pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
+pub use provider_keys::{
+    NewProviderKey, Prober, PromoteKey, ProviderKeyChange, ProviderKeyView, ReferenceView, RefusalView,
+    StageKey, StagedKey, StagedView, Verdict, VerifiedView,
+};
 pub use retrieval::{RetrievedKey, ServiceCredential};
-pub use secret_input::SecretInput;
+pub use secret_input::{KeySource, SecretInput, SecretMember};
 pub use service_tokens::{MadeServiceToken, NewServiceToken, ServiceTokenChange, ServiceTokenView};
 pub use session_list::SessionView;
 pub use sessions::{LoginOrigin, Present, Session};
@@ -154,6 +163,8 @@ pub struct Parts {
     pub ticks: Ticks,
     /// Who is told of changes.
     pub notify: Notify,
+    /// Who tries staged secrets at their providers.
+    pub prober: Prober,
     /// What the operator decided.
     pub settings: Settings,
 }

@@ -65,3 +65,35 @@ impl RetrievalGrant {
         &self.provider
     }
 }
+
+/// Says that the secret which waits beside a provider key's present one may be opened once, to be tried at its own
+/// provider. Like a [`DispatchGrant`] it comes from the data plane's policy gate only and cannot be cloned; it does not
+/// open the present secret for a client's request.
+#[derive(Debug)]
+pub struct CheckGrant {
+    tenant: TenantId,
+    provider_key: ProviderKeyId,
+    provider: ProviderSlug,
+}
+
+impl CheckGrant {
+    /// Issues a grant. `clippy.toml` forbids the call outside `gateway::policy`.
+    pub fn issue(tenant: TenantId, provider_key: ProviderKeyId, provider: ProviderSlug) -> Self {
+        Self { tenant, provider_key, provider }
+    }
+
+    /// Whose key.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Which key.
+    pub fn provider_key(&self) -> ProviderKeyId {
+        self.provider_key
+    }
+
+    /// At which provider.
+    pub fn provider(&self) -> &ProviderSlug {
+        &self.provider
+    }
+}

@@ -21,7 +21,7 @@ pub use alarm::{Alarms, UnsealableKey};
 pub use audit::{AuditAction, AuditCategory, AuditEvent, AuditOutcome};
 pub use clock::{Clock, Timestamp};
 pub use egress::{EgressError, EgressPolicy, UpstreamUrl};
-pub use grant::{DispatchGrant, RetrievalGrant};
+pub use grant::{CheckGrant, DispatchGrant, RetrievalGrant};
 pub use ids::{
     AliasId, AuditId, BudgetId, ConfigVariableId, InstanceId, ParseIdError, PlaceId, PriceId, ProviderKeyId,
     RequestId, RunId, ServiceTokenId, SessionId, TenantId, UserId, VirtualKeyId,

@@ -21,7 +21,7 @@ use crate::{
     ledger::{Scope, ScopeCap},
     limits::{Limiter, Limiters},
     store::{Budget, KeyRow, ProviderKeyRow, Store, StoreError, TenantRow},
-    upstream::CheckedUrl,
+    upstream::{CheckedUrl, KeyUses, Touched},
     vault::{Pepper, token},
 };
 
@@ -49,6 +49,8 @@ pub struct ProviderKey {
     pub provider: Arc<Provider>,
     /// Where it is used, once that was checked.
     pub url: CheckedUrl,
+    /// Where its use is noted.
+    pub touched: Arc<Touched>,
 }
 
 impl ProviderKey {
@@ -70,6 +72,8 @@ pub struct Tenant {
     pub row: TenantRow,
     /// Active provider keys by provider.
     pub keys: HashMap<ProviderSlug, Vec<Arc<ProviderKey>>>,
+    /// Active keys that cannot be used: they are for clouds of which no dialect is spoken.
+    pub unspoken: Vec<ProviderKeyRow>,
     limiter: Arc<Limiter>,
 }
 
@@ -77,6 +81,13 @@ impl Tenant {
     /// What an alias stands for.
     pub fn alias(&self, name: &ModelName) -> Option<&[ModelRef]> {
         self.row.aliases.get(name).map(Vec::as_slice)
+    }
+
+    /// The key that would serve `model`, if its dialect were spoken.
+    pub fn unspoken(&self, model: &ModelRef) -> Option<&ProviderKeyRow> {
+        let serves =
+            |key: &ProviderKeyRow| key.models.as_ref().is_none_or(|models| models.contains(&model.model));
+        self.unspoken.iter().find(|key| key.provider == model.provider && serves(key))
     }
 }
 
@@ -163,6 +174,7 @@ pub struct Authenticator {
     catalogue: Arc<Catalogue>,
     limiters: Arc<Limiters>,
     clock: Clock,
+    uses: Arc<KeyUses>,
     keys: Cache<KeyDigest, Arc<Principal>>,
     tenants: Cache<TenantId, Arc<Tenant>>,
     strangers: Cache<KeyDigest, u64>,
@@ -191,6 +203,7 @@ impl Authenticator {
         catalogue: Arc<Catalogue>,
         limiters: Arc<Limiters>,
         clock: Clock,
+        uses: Arc<KeyUses>,
     ) -> Self {
         Self {
             store,
@@ -199,6 +212,7 @@ impl Authenticator {
             catalogue,
             limiters,
             clock,
+            uses,
             keys: Cache::builder().max_capacity(MOST_KEYS).time_to_idle(IDLE_FOR).build(),
             tenants: Cache::builder().max_capacity(MOST_TENANTS).time_to_idle(IDLE_FOR).build(),
             strangers: Cache::builder().max_capacity(MOST_STRANGERS).time_to_live(STRANGERS_FOR).build(),
@@ -285,7 +299,12 @@ impl Authenticator {
 
     fn assemble(&self, row: TenantRow, generation: u64) -> Tenant {
         let mut keys: HashMap<ProviderSlug, Vec<Arc<ProviderKey>>> = HashMap::new();
+        let mut unspoken = Vec::new();
         for row in row.provider_keys.iter().filter(|row| row.is_active) {
+            if row.is_cloud {
+                unspoken.push(row.clone());
+                continue;
+            }
             let provider = match self.catalogue.providers.get(&row.provider) {
                 Some(known) => Arc::clone(known),
                 None => {
@@ -297,10 +316,11 @@ impl Authenticator {
                 row: row.clone(),
                 provider,
                 url: CheckedUrl::default(),
+                touched: self.uses.of(row.id),
             }));
         }
         let limiter = self.limiters.get(Scope::Tenant(row.id), &row.limits);
-        Tenant { generation, row, keys, limiter }
+        Tenant { generation, row, keys, unspoken, limiter }
     }
 }
 

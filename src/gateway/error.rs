@@ -54,6 +54,8 @@ pub enum GatewayError {
     Capped(Box<Capped>),
     /// Nothing is healthy or usable.
     NoProvider(&'static str),
+    /// Only a key could answer whose provider is not spoken to yet.
+    NoDialect { key: String, provider: String },
     /// The process is going down.
     Draining,
     /// The database does not answer, or usage cannot be recorded.
@@ -148,7 +150,7 @@ impl GatewayError {
                 RefusalKind::Reached => "spend_cap_reached",
                 RefusalKind::Reserved => "spend_cap_reserved",
             },
-            Self::NoProvider(_) => "no_provider_available",
+            Self::NoProvider(_) | Self::NoDialect { .. } => "no_provider_available",
             Self::Draining => "draining",
             Self::LedgerUnavailable => "ledger_unavailable",
             Self::Upstream { failure, .. } => upstream_code(failure),
@@ -307,6 +309,19 @@ impl GatewayError {
             Self::NoProvider(why) => {
                 insert(headers, RETRY_AFTER, 5);
                 draft(503, "server_error", self.code(), format!("no provider can be called now: {why}"))
+            }
+            Self::NoDialect { key, provider } => {
+                // No waiting mends it; SDKs would try again by themselves.
+                insert(headers, HeaderName::from_static("x-should-retry"), false);
+                draft(
+                    503,
+                    "server_error",
+                    self.code(),
+                    format!(
+                        "no provider can be called now: the provider key `{}` is for `{provider}` with a cloud configuration, whose dialect this version does not speak yet; use another provider",
+                        scrub(key)
+                    ),
+                )
             }
             Self::Draining => {
                 insert(headers, RETRY_AFTER, 1);

@@ -243,8 +243,11 @@ async fn attempt(
             deadline,
             sent: prepared.sent,
         })
-        .await?;
-    let (head, body) = response.into_parts();
+        .await;
+    if !matches!(response, Err(Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unrecordable)) {
+        candidate.key.touched.used(meter.facts().started_at);
+    }
+    let (head, body) = response?.into_parts();
     let status = head.status.as_u16();
     if let Some(live) = meter.live() {
         live.status = Some(status);
@@ -366,6 +369,7 @@ fn end_failed(house: &House, candidate: &Candidate, failure: &Failure, meter: &m
         Failure::Ambiguous(_) | Failure::TimedOut => (AttemptOutcome::Ambiguous, Charge::Used),
     };
     meter.end_attempt(outcome, charge);
+    candidate.key.touched.failed(house.clock.now(), failure);
     if house.health.failed(candidate.key.id(), &candidate.model.model, failure, Instant::now()) {
         tracing::warn!(provider = %candidate.model.provider, provider_key = %candidate.key.id(), "provider_key.resting");
         house.metrics.cooldown_began(candidate.model.provider.as_str());

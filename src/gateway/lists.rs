@@ -104,7 +104,13 @@ fn names(principal: &Principal, prices: &PriceBook) -> Vec<(String, Option<Model
     let models = callable(principal, prices).into_iter().map(|model| (model.to_string(), Some(model)));
     let mut aliases: Vec<_> = principal.tenant.row.aliases.iter().collect();
     aliases.sort();
-    let allowed = |(_, models): &(_, &Vec<ModelRef>)| models.iter().any(|model| principal.allows(model));
+    // One behind which there is nothing but clouds of which no dialect is spoken cannot be called.
+    let spoken = |model: &ModelRef| {
+        principal.tenant.keys.contains_key(&model.provider) || principal.tenant.unspoken(model).is_none()
+    };
+    let allowed = |(_, models): &(_, &Vec<ModelRef>)| {
+        models.iter().any(|model| principal.allows(model) && spoken(model))
+    };
     models.chain(aliases.into_iter().filter(allowed).map(|(name, _)| (name.to_string(), None))).collect()
 }
 

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{authenticate::Authenticator, body::GatewayBody, route::routes};
+pub use self::{authenticate::Authenticator, body::GatewayBody, policy::check_grant, route::routes};
 use self::{
     error::GatewayError,
     infer::Arrival,

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     catalogue::PriceBook,
     domain::{ModelName, ModelRef},
+    store::ProviderKeyRow,
     upstream::{Health, Standing},
 };
 
@@ -52,9 +53,29 @@ impl Planner<'_> {
         healthy.append(&mut resting);
         if healthy.is_empty() {
             let name = requested.first().map(ToString::to_string).unwrap_or_default();
-            return Err(GatewayError::ModelNotFound(name));
+            return Err(self.unspoken(requested).unwrap_or(GatewayError::ModelNotFound(name)));
         }
         Ok(healthy)
+    }
+
+    /// Why nobody answers, when all that could are keys for clouds of which no dialect is spoken.
+    fn unspoken(&self, requested: &[ModelName]) -> Option<GatewayError> {
+        let Principal { tenant, key, .. } = self.principal;
+        if tenant.unspoken.is_empty() {
+            return None;
+        }
+        let mut refused = None;
+        for name in requested.iter().chain(&key.fallback_models) {
+            for model in meant(tenant, self.prices, name) {
+                let Some(row) = tenant.unspoken(&model) else { continue };
+                if self.principal.allows(&model) {
+                    let (key, provider) = (row.key_name.clone(), row.provider.to_string());
+                    return Some(GatewayError::NoDialect { key, provider });
+                }
+                refused.get_or_insert_with(|| GatewayError::ModelNotAllowed(model.to_string()));
+            }
+        }
+        refused
     }
 
     fn add_keys(&self, model: &ModelRef, healthy: &mut Vec<Candidate>, resting: &mut Vec<Candidate>) {
@@ -101,6 +122,17 @@ pub(super) fn resolve(tenant: &Tenant, prices: &PriceBook, name: &ModelName) -> 
         }
     }
     models
+}
+
+/// What a name would stand for if the dialects of all the tenant's keys were spoken.
+fn meant(tenant: &Tenant, prices: &PriceBook, name: &ModelName) -> Vec<ModelRef> {
+    if let Some(models) = tenant.alias(name) {
+        return models.to_vec();
+    }
+    let lists = |row: &&ProviderKeyRow| row.models.as_ref().is_some_and(|models| models.contains(name));
+    let listed = tenant.unspoken.iter().filter(lists);
+    let listed = listed.map(|row| ModelRef { provider: row.provider.clone(), model: name.clone() });
+    name.as_model().into_iter().chain(listed).chain(prices.providers_of(name.as_str()).cloned()).collect()
 }
 
 /// Orders keys at random so that each comes first as often as its weight says. Weight 0 comes after all others.

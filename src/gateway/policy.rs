@@ -2,7 +2,7 @@
 //! about the model that will really be called.
 
 use super::{authenticate::Principal, error::GatewayError, plan::Candidate};
-use crate::domain::DispatchGrant;
+use crate::domain::{CheckGrant, DispatchGrant, ProviderKeyId, ProviderSlug, TenantId};
 
 /// The candidates that both allow-lists let through, in the same order.
 ///
@@ -27,4 +27,11 @@ pub(super) fn grant(principal: &Principal, candidate: &Candidate) -> Result<Disp
         return Err(GatewayError::ModelNotAllowed(candidate.model.to_string()));
     }
     Ok(DispatchGrant::issue(principal.key.tenant, candidate.key.id(), candidate.model.clone()))
+}
+
+/// Lets the secret that is staged beside a key be tried at its own provider, once. No client's request comes by this way:
+/// it is an administrator who asks, and `control` has looked whether they may.
+#[expect(clippy::disallowed_methods, reason = "this is the policy gate, the one place that issues grants")]
+pub fn check_grant(tenant: TenantId, key: ProviderKeyId, provider: ProviderSlug) -> CheckGrant {
+    CheckGrant::issue(tenant, key, provider)
 }

@@ -20,6 +20,7 @@ mod master_keys;
 mod open;
 mod page;
 mod prices;
+mod provider_key_use;
 mod provider_keys;
 mod retention;
 mod rollup;
@@ -68,6 +69,7 @@ pub use leases::LeaseAsk;
 pub use master_keys::{MasterKeyState, StoredMasterKey, master_key_set, master_key_state, master_keys};
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, Paged};
 pub use prices::{StoredPrice, price_insert};
+pub use provider_key_use::KeyUse;
 pub use provider_keys::{
     ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
     provider_key_update, provider_keys_delete, provider_keys_of,

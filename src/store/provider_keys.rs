@@ -10,7 +10,7 @@ use sea_orm::{
 use super::{
     Store, StoreError, TenantScope, Tx,
     columns::{moment, names},
-    rows,
+    provider_key_use as key_use, rows,
     tenants::is_alive,
 };
 use crate::domain::{ModelName, ProviderKeyId, ProviderSlug, TenantId, Timestamp};
@@ -75,6 +75,8 @@ pub struct StagedSecret {
     pub fingerprint: String,
     /// Since when.
     pub at: Timestamp,
+    /// When the provider took it, if it was tried.
+    pub verified_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -141,13 +143,21 @@ pub async fn provider_key_update(tx: &Tx, key: &ProviderKey) -> Result<(), Store
 /// Removes a key and its sealed secret.
 pub async fn provider_key_delete(tx: &Tx, key: ProviderKeyId) -> Result<(), StoreError> {
     Entity::delete_by_id(key.to_string()).exec(tx).await?;
-    Ok(())
+    // After the key itself: whoever notes its use holds its row meanwhile.
+    key_use::forget(tx, key).await
 }
 
 /// Removes all keys of a tenant and their sealed secrets; usage rows keep their ids.
 pub async fn provider_keys_delete(tx: &Tx, tenant: TenantId) -> Result<(), StoreError> {
+    let gone = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::TenantId.eq(tenant.to_string()))
+        .into_tuple()
+        .all(tx)
+        .await?;
     Entity::delete_many().filter(Column::TenantId.eq(tenant.to_string())).exec(tx).await?;
-    Ok(())
+    key_use::forget_all(tx, gone).await
 }
 
 async fn find(
@@ -186,7 +196,8 @@ fn read(row: Model) -> Result<ProviderKey, StoreError> {
         managed_by: row.managed_by,
         staged: match (row.staged_sealed, row.staged_fingerprint, row.staged_at) {
             (Some(sealed), Some(fingerprint), Some(at)) => {
-                Some(StagedSecret { sealed, fingerprint, at: moment(at) })
+                let verified_at = row.staged_verified_at.map(moment);
+                Some(StagedSecret { sealed, fingerprint, at: moment(at), verified_at })
             }
             _ => None,
         },
@@ -221,6 +232,11 @@ fn row(key: &ProviderKey) -> ActiveModel {
         staged_sealed: Set(key.staged.as_ref().map(|staged| staged.sealed.clone())),
         staged_fingerprint: Set(key.staged.as_ref().map(|staged| staged.fingerprint.clone())),
         staged_at: Set(key.staged.as_ref().map(|staged| staged.at.millis())),
+        staged_verified_at: Set(key
+            .staged
+            .as_ref()
+            .and_then(|staged| staged.verified_at)
+            .map(Timestamp::millis)),
         created_at: Set(key.created_at.millis()),
         updated_at: Set(key.updated_at.millis()),
     }

@@ -22,11 +22,14 @@ pub enum SealedColumn {
     ProviderKey,
     /// What waits beside them.
     StagedProviderKey,
+    /// The secrets of their clouds.
+    CloudSecrets,
 }
 
 impl SealedColumn {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::HouseSecret, Self::ProviderKey, Self::StagedProviderKey];
+    pub const ALL: [Self; 4] =
+        [Self::HouseSecret, Self::ProviderKey, Self::StagedProviderKey, Self::CloudSecrets];
 
     /// Table, primary key, and the column itself.
     const fn place(self) -> (&'static str, &'static str, &'static str) {
@@ -34,6 +37,7 @@ impl SealedColumn {
             Self::HouseSecret => ("house_secret", "name", "sealed"),
             Self::ProviderKey => ("provider_key", "id", "sealed"),
             Self::StagedProviderKey => ("provider_key", "id", "staged_sealed"),
+            Self::CloudSecrets => ("provider_key", "id", "cloud_sealed"),
         }
     }
 
@@ -43,12 +47,13 @@ impl SealedColumn {
             Self::HouseSecret => "house_secret",
             Self::ProviderKey => "provider_key",
             Self::StagedProviderKey => "staged provider_key",
+            Self::CloudSecrets => "cloud of provider_key",
         }
     }
 
     /// Whether what is sealed is bound to the row of a provider key.
     const fn of_a_provider_key(self) -> bool {
-        matches!(self, Self::ProviderKey | Self::StagedProviderKey)
+        matches!(self, Self::ProviderKey | Self::StagedProviderKey | Self::CloudSecrets)
     }
 }
 

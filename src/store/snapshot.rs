@@ -86,6 +86,10 @@ pub struct ProviderKeyRow {
     pub weight: u32,
     /// Whether it may be used.
     pub is_active: bool,
+    /// For people.
+    pub key_name: String,
+    /// Whether it is for a cloud, with a configuration of its own.
+    pub is_cloud: bool,
 }
 
 impl fmt::Debug for ProviderKeyRow {
@@ -198,6 +202,8 @@ fn provider_key_row(row: provider_key::Model) -> Result<ProviderKeyRow, StoreErr
             .transpose()?,
         weight: u32::try_from(row.weight).map_err(|_| corrupt("`weight` is negative"))?,
         is_active: row.is_active,
+        key_name: row.key_name,
+        is_cloud: row.cloud.is_some(),
     })
 }
 

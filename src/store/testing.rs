@@ -126,6 +126,7 @@ pub(super) fn provider_key(tenant: TenantId) -> provider_key::ActiveModel {
         staged_sealed: Set(None),
         staged_fingerprint: Set(None),
         staged_at: Set(None),
+        staged_verified_at: Set(None),
         created_at: Set(1),
         updated_at: Set(1),
     }

@@ -22,9 +22,10 @@ use crate::{
     vault::{SealedRow, Vault},
 };
 
-const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("keystile/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+pub(super) const OURSELVES: HeaderValue =
+    HeaderValue::from_static(concat!("keystile/", env!("CARGO_PKG_VERSION")));
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
 /// changes is loaded anew, and the policy stays the same as long as the process.
@@ -32,14 +33,14 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 pub struct CheckedUrl(OnceLock<Checked>);
 
 #[derive(Debug)]
-struct Checked {
-    url: Url,
+pub(super) struct Checked {
+    pub(super) url: Url,
     /// Scheme, host and port.
     origin: String,
 }
 
 impl CheckedUrl {
-    fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Checked, Failure> {
+    pub(super) fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Checked, Failure> {
         if let Some(checked) = self.0.get() {
             return Ok(checked);
         }
@@ -86,9 +87,9 @@ pub struct Call<'a> {
 /// Sends attempts.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client,
-    vault: Arc<Vault>,
-    policy: Arc<EgressPolicy>,
+    pub(super) client: Client,
+    pub(super) vault: Arc<Vault>,
+    pub(super) policy: Arc<EgressPolicy>,
 }
 
 impl Upstream {
@@ -156,7 +157,7 @@ impl Upstream {
 }
 
 /// `path`, which may have a query, below `base`.
-fn at(base: &Url, path: &str) -> Url {
+pub(super) fn at(base: &Url, path: &str) -> Url {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
@@ -169,7 +170,7 @@ fn at(base: &Url, path: &str) -> Url {
     clippy::disallowed_methods,
     reason = "this is the line that writes the provider key into its header"
 )]
-fn credential(auth: &AuthStyle, secret: &ProviderSecret) -> Option<(HeaderName, HeaderValue)> {
+pub(super) fn credential(auth: &AuthStyle, secret: &ProviderSecret) -> Option<(HeaderName, HeaderValue)> {
     let (name, prefix) = match auth {
         AuthStyle::Bearer => (AUTHORIZATION, b"Bearer ".as_slice()),
         AuthStyle::Header(name) => (HeaderName::from_bytes(name.as_bytes()).ok()?, b"".as_slice()),

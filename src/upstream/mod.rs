@@ -5,13 +5,17 @@
 //! whether anything was sent, and whether trying elsewhere helps.
 
 mod attempt;
+mod check;
 mod classify;
 mod client;
 mod health;
+mod key_use;
 mod sent;
 
 pub use attempt::{Call, CheckedUrl, Target, Upstream};
+pub use check::{Checked, Staged};
 pub use classify::{Failure, Verdict};
 pub use client::{build_client, build_operator_client};
 pub use health::{Health, Standing};
+pub use key_use::{KeyUses, Noted, Touched};
 pub use sent::SentMark;

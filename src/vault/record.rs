@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 pub(super) const SCHEMA: u32 = 1;
 pub(super) const PROVIDER_KEY: &str = "provider_key";
+pub(super) const PROVIDER_KEY_CLOUD: &str = "provider_key_cloud";
 pub(super) const HOUSE: &str = "house";
 
 /// Members come in this order and in no other; those that a purpose does not have are left out.

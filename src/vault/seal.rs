@@ -13,9 +13,11 @@ use zeroize::Zeroizing;
 use super::{
     house::{HouseSecret, HouseSecretName},
     keyring::{KeyRing, KeyRingError},
-    record::{Binding, HOUSE, PROVIDER_KEY, Record},
+    record::{Binding, HOUSE, PROVIDER_KEY, PROVIDER_KEY_CLOUD, Record},
 };
-use crate::domain::{Clock, DispatchGrant, ProviderKeyId, ProviderSecret, RetrievalGrant, TenantId};
+use crate::domain::{
+    CheckGrant, Clock, DispatchGrant, ProviderKeyId, ProviderSecret, RetrievalGrant, TenantId,
+};
 
 const VERSION: &str = "v1";
 
@@ -60,7 +62,8 @@ impl OpenError {
     }
 }
 
-/// A provider key's row as it stands in the database.
+/// A provider key's row as it stands in the database, with one of its sealed texts: the key itself, the one that is
+/// staged, or the secrets of its cloud.
 #[derive(Clone, Copy)]
 pub struct SealedRow<'a> {
     /// Whose.
@@ -136,7 +139,21 @@ impl Vault {
         secret: &ProviderSecret,
     ) -> String {
         let (tenant, key) = (tenant.to_string(), key.to_string());
-        self.seal(&provider_key_binding(&tenant, &key, provider, origin), secret.expose_secret())
+        self.seal(&key_binding(PROVIDER_KEY, &tenant, &key, provider, origin), secret.expose_secret())
+    }
+
+    /// Seals the secrets of a provider key's cloud configuration, rendered as one text, for its row.
+    #[expect(clippy::disallowed_methods, reason = "the one place that seals a cloud's secrets")]
+    pub fn seal_cloud(
+        &self,
+        tenant: TenantId,
+        key: ProviderKeyId,
+        provider: &str,
+        origin: &str,
+        secrets: &ProviderSecret,
+    ) -> String {
+        let (tenant, key) = (tenant.to_string(), key.to_string());
+        self.seal(&key_binding(PROVIDER_KEY_CLOUD, &tenant, &key, provider, origin), secrets.expose_secret())
     }
 
     /// Opens the provider key of `row` for the one call that `grant` allows.
@@ -149,17 +166,47 @@ impl Vault {
         grant: &DispatchGrant,
         row: &SealedRow<'_>,
     ) -> Result<ProviderSecret, OpenError> {
-        let mismatch = |field| Err(OpenError::Mismatch { field });
-        if grant.tenant() != row.tenant {
-            return mismatch("tenant");
-        }
-        if grant.provider_key() != row.key {
-            return mismatch("key");
-        }
-        if grant.model().provider.as_str() != row.provider {
-            return mismatch("provider");
-        }
-        self.open_row(row).map(ProviderSecret::new)
+        granted(grant, row)?;
+        self.open_row(PROVIDER_KEY, row).map(ProviderSecret::new)
+    }
+
+    /// Opens the secrets of a cloud, whose sealed text stands in `row`, for the one call that `grant` allows.
+    ///
+    /// # Errors
+    /// As [`Vault::open_provider_key`].
+    pub fn open_cloud(
+        &self,
+        grant: &DispatchGrant,
+        row: &SealedRow<'_>,
+    ) -> Result<ProviderSecret, OpenError> {
+        granted(grant, row)?;
+        self.open_row(PROVIDER_KEY_CLOUD, row).map(ProviderSecret::new)
+    }
+
+    /// Opens the secret that is staged beside a provider key, whose sealed text stands in `row`, for the one check that
+    /// `grant` allows.
+    ///
+    /// # Errors
+    /// As [`Vault::open_provider_key`].
+    pub fn open_staged(&self, grant: &CheckGrant, row: &SealedRow<'_>) -> Result<ProviderSecret, OpenError> {
+        same_row((grant.tenant(), grant.provider_key(), grant.provider().as_str()), row)?;
+        self.open_row(PROVIDER_KEY, row).map(ProviderSecret::new)
+    }
+
+    /// Whether the secret of `row` opens as what its row says it is. The secret stays inside.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn verify_row(&self, row: &SealedRow<'_>) -> Result<(), OpenError> {
+        self.open_row(PROVIDER_KEY, row).map(drop)
+    }
+
+    /// Whether the cloud's secrets of `row` open as what their row says they are. They stay inside.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn verify_cloud(&self, row: &SealedRow<'_>) -> Result<(), OpenError> {
+        self.open_row(PROVIDER_KEY_CLOUD, row).map(drop)
     }
 
     /// Opens the provider key of `row` for the one service that `grant` lets have it.
@@ -181,26 +228,24 @@ impl Vault {
         if grant.provider().as_str() != row.provider {
             return mismatch("provider");
         }
-        self.open_row(row).map(ProviderSecret::new)
+        self.open_row(PROVIDER_KEY, row).map(ProviderSecret::new)
     }
 
     /// Seals the secret of `row` anew under the present master key, for the rotation of master keys. The secret stays
-    /// inside.
+    /// inside. A staged secret is sealed in the same way.
     ///
     /// # Errors
     /// When the row does not open.
     pub fn reseal_provider_key(&self, row: &SealedRow<'_>) -> Result<String, OpenError> {
-        let secret = self.open_row(row)?;
-        let (tenant, key) = (row.tenant.to_string(), row.key.to_string());
-        Ok(self.seal(&provider_key_binding(&tenant, &key, row.provider, row.origin), &secret))
+        self.reseal(PROVIDER_KEY, row)
     }
 
-    /// Whether the provider key of `row` would open for its own row. The secret stays inside.
+    /// Seals the cloud's secrets of `row` anew under the present master key. They stay inside.
     ///
     /// # Errors
-    /// Says why not.
-    pub fn verify_row(&self, row: &SealedRow<'_>) -> Result<(), OpenError> {
-        self.open_row(row).map(drop)
+    /// When the row does not open.
+    pub fn reseal_cloud(&self, row: &SealedRow<'_>) -> Result<String, OpenError> {
+        self.reseal(PROVIDER_KEY_CLOUD, row)
     }
 
     /// Seals one of the gateway's own secrets anew under the present master key. The secret stays inside.
@@ -240,9 +285,15 @@ impl Vault {
         parts(sealed).is_some_and(|(kid, _)| kid == self.ring.load().primary())
     }
 
-    fn open_row(&self, row: &SealedRow<'_>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    fn reseal(&self, purpose: &'static str, row: &SealedRow<'_>) -> Result<String, OpenError> {
+        let secret = self.open_row(purpose, row)?;
         let (tenant, key) = (row.tenant.to_string(), row.key.to_string());
-        self.open(&provider_key_binding(&tenant, &key, row.provider, row.origin), row.sealed)
+        Ok(self.seal(&key_binding(purpose, &tenant, &key, row.provider, row.origin), &secret))
+    }
+
+    fn open_row(&self, purpose: &'static str, row: &SealedRow<'_>) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (tenant, key) = (row.tenant.to_string(), row.key.to_string());
+        self.open(&key_binding(purpose, &tenant, &key, row.provider, row.origin), row.sealed)
     }
 
     fn seal(&self, binding: &Binding<'_>, secret: &[u8]) -> String {
@@ -282,14 +333,30 @@ fn parts(sealed: &str) -> Option<(&str, &str)> {
     canonical.then_some((kid, token))
 }
 
-fn provider_key_binding<'a>(
+/// Whether a grant is about this row.
+fn granted(grant: &DispatchGrant, row: &SealedRow<'_>) -> Result<(), OpenError> {
+    same_row((grant.tenant(), grant.provider_key(), grant.model().provider.as_str()), row)
+}
+
+fn same_row(granted: (TenantId, ProviderKeyId, &str), row: &SealedRow<'_>) -> Result<(), OpenError> {
+    let mismatch = |field| Err(OpenError::Mismatch { field });
+    match granted {
+        (tenant, ..) if tenant != row.tenant => mismatch("tenant"),
+        (_, key, _) if key != row.key => mismatch("key"),
+        (.., provider) if provider != row.provider => mismatch("provider"),
+        _ => Ok(()),
+    }
+}
+
+fn key_binding<'a>(
+    purpose: &'static str,
     tenant: &'a str,
     key: &'a str,
     provider: &'a str,
     origin: &'a str,
 ) -> Binding<'a> {
     Binding {
-        purpose: PROVIDER_KEY,
+        purpose,
         tenant: Some(tenant),
         key: Some(key),
         provider: Some(provider),

@@ -84,7 +84,7 @@ fn an_empty_secret_seals_and_opens() {
 }
 
 #[test]
-fn a_moved_ciphertext_does_not_open() {
+fn at_050_and_at_051_a_ciphertext_in_another_row_or_origin_does_not_open() {
     let house = House::new();
     let sealed = house.seal("sk-canary");
     let row = house.row(&sealed);
@@ -99,6 +99,72 @@ fn a_moved_ciphertext_does_not_open() {
     for (field, row, grant) in cases {
         assert_eq!(house.vault.open_provider_key(&grant, &row).unwrap_err(), mismatch(field));
         assert_eq!(house.vault.reseal_provider_key(&row).unwrap_err(), mismatch(field));
+        assert_eq!(house.vault.verify_row(&row).unwrap_err(), mismatch(field));
+    }
+    assert_eq!(house.vault.verify_row(&row), Ok(()));
+}
+
+#[test]
+fn at_050_swapped_ciphertexts_open_for_nobody() {
+    let house = House::new();
+    let (mine, theirs) = (house.tenant, TenantId::generate());
+    let rows = [
+        (mine, ProviderKeyId::generate()),
+        (mine, ProviderKeyId::generate()),
+        (theirs, ProviderKeyId::generate()),
+    ];
+    let sealed = rows.map(|(tenant, key)| {
+        house.vault.seal_provider_key(tenant, key, "openai", ORIGIN, &secret("sk-canary"))
+    });
+    for (at, (tenant, key)) in rows.into_iter().enumerate() {
+        for (from, sealed) in sealed.iter().enumerate() {
+            let row = SealedRow { tenant, key, provider: "openai", origin: ORIGIN, sealed };
+            let opened = house.vault.open_provider_key(&grant(tenant, key, "openai/m"), &row);
+            assert_eq!(opened.is_ok(), at == from, "{from} in the place of {at}");
+            assert_eq!(house.vault.verify_row(&row).is_ok(), at == from);
+        }
+    }
+}
+
+#[test]
+fn a_clouds_secrets_and_a_key_do_not_stand_in_for_one_another() {
+    let house = House::new();
+    let cloud =
+        house.vault.seal_cloud(house.tenant, house.key, "openai", ORIGIN, &secret(r#"{"secret_key":"x"}"#));
+    let key = house.seal("sk-canary");
+    assert_eq!(house.open(&cloud).unwrap_err(), mismatch("purpose"));
+    assert_eq!(house.vault.verify_row(&house.row(&cloud)).unwrap_err(), mismatch("purpose"));
+    let opened = house.vault.open_cloud(&house.grant(), &house.row(&key));
+    assert_eq!(opened.unwrap_err(), mismatch("purpose"));
+    assert_eq!(house.vault.verify_cloud(&house.row(&key)).unwrap_err(), mismatch("purpose"));
+
+    let opened = house.vault.open_cloud(&house.grant(), &house.row(&cloud)).unwrap();
+    assert_eq!(text(&opened), r#"{"secret_key":"x"}"#);
+    assert_eq!(house.vault.verify_cloud(&house.row(&cloud)), Ok(()));
+    let moved = SealedRow { origin: "https://evil.example", ..house.row(&cloud) };
+    assert_eq!(house.vault.reseal_cloud(&moved).unwrap_err(), mismatch("origin"));
+    let again = house.vault.reseal_cloud(&house.row(&cloud)).unwrap();
+    assert_ne!(again, cloud);
+    assert_eq!(house.vault.verify_cloud(&house.row(&again)), Ok(()));
+    let other = grant(house.tenant, ProviderKeyId::generate(), "openai/m");
+    assert_eq!(house.vault.open_cloud(&other, &house.row(&cloud)).unwrap_err(), mismatch("key"));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this test stands in for the policy gate")]
+fn a_staged_secret_opens_against_a_check_of_its_own_row_only() {
+    use crate::domain::{CheckGrant, ProviderSlug};
+    let house = House::new();
+    let sealed = house.seal("sk-staged");
+    let check = |tenant, key, slug| CheckGrant::issue(tenant, key, ProviderSlug::parse(slug).unwrap());
+    let open = |grant: &CheckGrant| house.vault.open_staged(grant, &house.row(&sealed));
+    assert_eq!(text(&open(&check(house.tenant, house.key, "openai")).unwrap()), "sk-staged");
+    for (field, grant) in [
+        ("tenant", check(TenantId::generate(), house.key, "openai")),
+        ("key", check(house.tenant, ProviderKeyId::generate(), "openai")),
+        ("provider", check(house.tenant, house.key, "evil")),
+    ] {
+        assert_eq!(open(&grant).unwrap_err(), mismatch(field));
     }
 }
 
@@ -135,7 +201,7 @@ fn every_single_character_change_of_a_sealed_text_fails() {
 }
 
 #[test]
-fn cut_and_padded_spellings_are_malformed() {
+fn at_054_plaintext_empty_cut_huge_and_otherwise_spelt_texts_do_not_open() {
     let house = House::new();
     let sealed = house.seal("sk-canary");
     let plain = sealed.trim_end_matches('=');
@@ -154,6 +220,15 @@ fn cut_and_padded_spellings_are_malformed() {
             OpenError::Malformed,
             "a malformed value is never a value"
         );
+        assert_eq!(house.vault.verify_row(&house.row(stored)).unwrap_err(), OpenError::Malformed);
+    }
+    let ring = house.vault.ring();
+    let kid = ring.primary();
+    let huge = "A".repeat(1024 * 1024);
+    for stored in
+        [huge.clone(), format!("v1.{kid}.{huge}"), format!("v1.{huge}.gAAAAA=="), format!("{sealed}{huge}")]
+    {
+        assert!(house.open(&stored).is_err() && house.vault.verify_row(&house.row(&stored)).is_err());
     }
 }
 

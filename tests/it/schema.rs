@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use entity::{
     audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
-    lease, master_key, model_alias, price, provider_key, service_token, service_token_secret, session,
-    spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user, virtual_key, virtual_key_secret,
+    lease, master_key, model_alias, price, provider_key, provider_key_use, service_token,
+    service_token_secret, session, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user,
+    virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -84,6 +85,7 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<virtual_key::Entity>(&store, a_virtual_key()).await,
         keeps::<virtual_key_secret::Entity>(&store, a_virtual_key_secret()).await,
         keeps::<provider_key::Entity>(&store, a_provider_key()).await,
+        keeps::<provider_key_use::Entity>(&store, a_provider_key_use()).await,
         keeps::<budget::Entity>(&store, a_budget()).await,
         keeps::<service_token::Entity>(&store, a_service_token()).await,
         keeps::<service_token_secret::Entity>(&store, a_service_token_secret()).await,
@@ -392,8 +394,18 @@ fn a_provider_key() -> provider_key::Model {
         staged_sealed: Some("v1.a.s".into()),
         staged_fingerprint: Some("00000001".into()),
         staged_at: Some(5),
+        staged_verified_at: Some(6),
         created_at: 1,
         updated_at: 2,
+    }
+}
+
+fn a_provider_key_use() -> provider_key_use::Model {
+    provider_key_use::Model {
+        provider_key_id: "pk_1".into(),
+        last_used_at: 1_795_219_200_000,
+        last_refused_at: 1_795_219_200_001,
+        last_refusal_status: 429,
     }
 }
 

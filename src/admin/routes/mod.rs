@@ -23,9 +23,9 @@ use crate::{
     control::{
         AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, InstanceView,
         NewAlias, NewBudget, NewPrices, NewProviderKey, NewServiceToken, NewTenant, NewUser, NewVirtualKey,
-        PasswordChange, PricesView, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey,
-        ServiceTokenChange, ServiceTokenView, Session, SessionView, SpendReport, TenantChange, TenantView,
-        UsageView, UserChange, UserView, VirtualKeyChange, VirtualKeyView,
+        PasswordChange, PricesView, PromoteKey, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey,
+        ServiceTokenChange, ServiceTokenView, Session, SessionView, SpendReport, StageKey, TenantChange,
+        TenantView, UsageView, UserChange, UserView, VerifiedView, VirtualKeyChange, VirtualKeyView,
     },
     domain::Permission,
 };
@@ -94,6 +94,10 @@ pub(super) fn table() -> Vec<Route> {
         route(M::GET, "/api/keys/{id}", keys, get(provider_keys::one), says("One provider key").answers::<ProviderKeyView>(200)),
         route(M::PATCH, "/api/keys/{id}", keys, patch(provider_keys::change), says("Change a provider key").takes::<ProviderKeyChange>().answers::<ProviderKeyView>(200)),
         route(M::DELETE, "/api/keys/{id}", keys, delete(provider_keys::remove), says("Delete a provider key").answers_other(204, "")),
+        route(M::POST, "/api/keys/{id}/stage", keys, post(provider_keys::stage), says("Lay a new secret beside a provider key's present one").takes::<StageKey>().answers::<ProviderKeyView>(200)),
+        route(M::DELETE, "/api/keys/{id}/stage", keys, delete(provider_keys::unstage), says("Throw the staged secret away").answers_other(204, "")),
+        route(M::POST, "/api/keys/{id}/verify", keys, post(provider_keys::verify), says("Try the staged secret at its provider").answers::<VerifiedView>(200)),
+        route(M::POST, "/api/keys/{id}/promote", keys, post(provider_keys::promote), says("Put the staged secret in the present one's place").may_take::<PromoteKey>().answers::<ProviderKeyView>(200)),
 
         route(M::GET, "/api/service-tokens", keys, get(service_tokens::list), says("Service tokens").query(TENANT_PAGE).answers_page::<ServiceTokenView>()),
         route(M::POST, "/api/service-tokens", keys, post(service_tokens::create), says("Make a service token; it is shown this once").takes::<NewServiceToken>().idempotent().answers::<ShownServiceToken>(201)),

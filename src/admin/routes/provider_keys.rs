@@ -12,9 +12,11 @@ use crate::{
     admin::{
         AdminError,
         auth::Caller,
-        page::{Body, Create, Created, Query},
+        page::{Body, Create, Created, MaybeBody, Query},
     },
-    control::{Control, NewProviderKey, ProviderKeyChange, ProviderKeyView},
+    control::{
+        Control, NewProviderKey, PromoteKey, ProviderKeyChange, ProviderKeyView, StageKey, VerifiedView,
+    },
 };
 
 #[derive(Deserialize)]
@@ -63,4 +65,39 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, AdminError> {
     control.provider_key_delete(&actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn stage(
+    State(control): State<Control>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<StageKey>,
+) -> Result<Json<ProviderKeyView>, AdminError> {
+    Ok(Json(control.provider_key_stage(&actor, &id, asked).await?))
+}
+
+pub(super) async fn unstage(
+    State(control): State<Control>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, AdminError> {
+    control.provider_key_unstage(&actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn verify(
+    State(control): State<Control>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<VerifiedView>, AdminError> {
+    Ok(Json(control.provider_key_verify(&actor, &id).await?))
+}
+
+pub(super) async fn promote(
+    State(control): State<Control>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    MaybeBody(asked): MaybeBody<PromoteKey>,
+) -> Result<Json<ProviderKeyView>, AdminError> {
+    Ok(Json(control.provider_key_promote(&actor, &id, asked).await?))
 }

@@ -19,7 +19,9 @@ use crate::{
     admin::{AdminSettings, router},
     catalogue::Catalogue,
     config::SecretText,
-    control::{AuditKey, Control, NewUser, Notify, Parts, SecretInput, Settings, Sight},
+    control::{
+        AuditKey, Control, NewUser, Notify, Parts, Prober, SecretInput, Settings, Sight, StagedKey, Verdict,
+    },
     domain::{
         Actor, AttemptOutcome, AttemptRecord, Clock, CostLine, EgressPolicy, ModelName, ModelRef, NanoUsd,
         Outcome, PricePerMillion, ProviderKeyId, RequestId, Role, SessionId, TenantId, Timestamp, TokenClass,
@@ -27,7 +29,7 @@ use crate::{
     },
     limits::Ticks,
     store::{
-        StoredSession, Tx, session_insert,
+        ProviderKey, StoredSession, TenantScope, Tx, session_insert,
         testing::{self, TestStore},
     },
     vault::{
@@ -43,6 +45,8 @@ pub(super) struct House {
     pub clock: Clock,
     pub ticks: Ticks,
     pub told: Arc<Mutex<Vec<Option<TenantId>>>>,
+    /// What providers say to staged secrets.
+    pub verdict: Arc<Mutex<Verdict>>,
     pub default_tenant: TenantId,
     pub owner: String,
     app: Router,
@@ -90,6 +94,8 @@ impl House {
         let pepper = HouseSecret::generate();
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
+        let verdict = Arc::new(Mutex::new(Verdict::Answered(200)));
+        let answers = Arc::clone(&verdict);
         let fingerprints = Arc::new(Fingerprinter::new(&pepper));
         let session_key = SessionKey::from_house(&HouseSecret::generate());
         let control = Control::new(Parts {
@@ -105,6 +111,13 @@ impl House {
             clock: clock.clone(),
             ticks: ticks.clone(),
             notify: Notify::new(move |tenant, _| hears.lock().expect("not poisoned").push(tenant)),
+            prober: Prober::new(move |key: StagedKey| {
+                let verdict = *answers.lock().expect("not poisoned");
+                async move {
+                    assert!(key.sealed.starts_with("v1."), "nothing but what is sealed is handed on");
+                    verdict
+                }
+            }),
             settings: Settings {
                 egress: EgressPolicy::new([("127.0.0.1".to_owned(), 9_000)]),
                 allow_retrieval,
@@ -116,8 +129,9 @@ impl House {
         let password = SecretText(Zeroizing::new(PASSWORD.to_owned()));
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
         let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
+        let owner = String::new();
         let mut house =
-            Self { control, clock, ticks, told, default_tenant, owner: String::new(), app, _store: store };
+            Self { control, clock, ticks, told, verdict, default_tenant, owner, app, _store: store };
         house.owner = house.session_of("root@example.com").await;
         house
     }
@@ -260,6 +274,12 @@ impl House {
 
     pub fn pass(&self, seconds: u64) {
         self.clock.set(self.clock.now().plus(Duration::from_secs(seconds)));
+    }
+
+    /// The row of a provider key, given as it was answered.
+    pub async fn sealed(&self, key: &Value) -> ProviderKey {
+        let id = key["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        self.control.store.provider_key(TenantScope::house(), id).await.expect("a key")
     }
 
     pub async fn record(&self, records: &[UsageRecord]) {

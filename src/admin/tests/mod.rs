@@ -6,6 +6,8 @@ mod audit;
 mod audit_chain;
 mod audit_events;
 mod harness;
+mod key_objects;
+mod key_rotation;
 mod keys;
 mod money;
 mod people;

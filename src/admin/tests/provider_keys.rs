@@ -124,22 +124,36 @@ async fn a_known_providers_address_may_come_without_its_version() {
 }
 
 #[tokio::test]
-async fn another_address_needs_the_secret_anew() {
+async fn at_041_another_address_needs_the_secret_anew() {
     let house = House::new().await;
     let made = house
         .post("/api/keys", json!({"provider": "openai", "key_name": "k", "api_key": CANARY}))
         .await
         .expect(201);
     let path = format!("/api/keys/{}", made["id"].as_str().expect("an id"));
-    let moved = json!({"base_url": "https://evil.example.com"});
-    house.patch(&path, moved).await.refused(400, "secret_required");
-    house.patch(&path, json!({"base_url": null})).await.refused(400, "secret_required");
+    // Another host, port or scheme, the same one once more, and the provider's own.
+    for url in [
+        json!("https://evil.example.com"),
+        json!("https://evil.example.com/v1"),
+        json!("http://127.0.0.1:9000"),
+        json!("http://api.openai.com"),
+        json!("https://api.openai.com:8443"),
+        json!("https://api.openai.com/v1"),
+        Value::Null,
+    ] {
+        house.patch(&path, json!({"base_url": url})).await.refused(400, "secret_required");
+    }
+    let masked = json!({"base_url": "https://proxy.example.com", "api_key": "********"});
+    house.patch(&path, masked).await.refused(400, "masked_secret");
+    let before = house.sealed(&made).await;
     house.patch(&path, json!({"api_key": null})).await.refused(400, "secret_required");
     house.patch(&path, json!({"api_key": ""})).await.refused(400, "secret_required");
     house.patch(&path, json!({"retrievable": true})).await.refused(400, "invalid_request");
     assert_eq!(house.get(&path).await.expect(200), made);
     let body = json!({"base_url": "https://proxy.example.com", "api_key": "sk-new"});
     assert_eq!(house.patch(&path, body).await.expect(200)["base_url"], "https://proxy.example.com/v1");
+    let after = house.sealed(&made).await;
+    assert!(before.sealed != after.sealed && before.origin != after.origin, "nothing is left of the old one");
     let body = json!({"base_url": null, "api_key": "sk-new"});
     assert_eq!(house.patch(&path, body).await.expect(200)["base_url"], "https://api.openai.com/v1");
 }

@@ -1,9 +1,13 @@
 //! Which provider a key is for, where it may be used, and which secret it may have.
 
-use super::{Control, ControlError, Patch, SecretInput};
 use crate::{
     catalogue::{DialectKind, Provider, Providers},
-    domain::{ProviderSecret, ProviderSlug, UpstreamUrl},
+    control::{
+        Control, ControlError, KeySource, Patch, SecretInput,
+        clouds::{CloudKind, Stored},
+    },
+    domain::{ProviderSecret, ProviderSlug, TenantId, UpstreamUrl},
+    store::Tx,
 };
 
 /// Words that are actions of this API and could not be told from a provider.
@@ -14,6 +18,12 @@ pub(super) struct Place {
     pub provider: Provider,
     pub url: UpstreamUrl,
     pub custom: bool,
+}
+
+/// A secret, and where it comes from if it was not typed in.
+pub(super) struct Keyed {
+    pub secret: ProviderSecret,
+    pub reference: Option<String>,
 }
 
 impl Control {
@@ -51,14 +61,60 @@ impl Control {
                 (Providers::custom(slug, given, dialect.unwrap_or(DialectKind::OpenAi)), true)
             }
             (None, None) => {
-                return Err(ControlError::invalid(
-                    "unknown_provider",
-                    format!("`{slug}` is not in the catalogue; a provider of your own needs a `base_url`"),
-                ));
+                let needs = match CloudKind::of(&slug) {
+                    Some(kind) => format!("`{slug}` needs its `{}`", kind.member()),
+                    None => {
+                        format!("`{slug}` is not in the catalogue; a provider of your own needs a `base_url`")
+                    }
+                };
+                return Err(ControlError::invalid("unknown_provider", needs));
             }
         };
         let url = self.checked_url(&provider.base_url)?;
         Ok(Place { provider, url, custom })
+    }
+
+    /// The place of a cloud's key, which its configuration says.
+    pub(super) fn cloud_place(&self, slug: ProviderSlug, cloud: &Stored) -> Result<Place, ControlError> {
+        let provider = match (self.catalogue.providers.get(&slug), cloud.address()) {
+            (Some(known), Some(address)) => {
+                self.checked_url(&address)?;
+                known.at(&address)
+            }
+            (Some(known), None) => known.as_ref().clone(),
+            (None, Some(address)) => Providers::custom(slug, &address, DialectKind::OpenAi),
+            (None, None) => {
+                return Err(ControlError::invalid("invalid_base_url", "the configuration says no address"));
+            }
+        };
+        let url = self.checked_url(&provider.base_url)?;
+        Ok(Place { provider, url, custom: false })
+    }
+
+    /// The secret for a key at this place: what was typed in, or what its reference stands for.
+    pub(super) async fn key_secret(
+        &self,
+        tx: &Tx,
+        tenant: TenantId,
+        given: Patch<KeySource>,
+        place: &Place,
+    ) -> Result<Keyed, ControlError> {
+        let typed = match given {
+            Patch::Set(KeySource::Store(name)) => {
+                let secret = self.resolve_store(tx, tenant, &name).await?;
+                if secret.is_empty() {
+                    return Err(ControlError::invalid(
+                        "secret_required",
+                        format!("the config variable `{name}` is empty; give it a value first"),
+                    ));
+                }
+                return Ok(Keyed { secret, reference: Some(format!("store:{name}")) });
+            }
+            Patch::Set(KeySource::Secret(secret)) => Patch::Set(secret),
+            Patch::Clear => Patch::Clear,
+            Patch::Keep => Patch::Keep,
+        };
+        Ok(Keyed { secret: checked_secret(typed, place)?, reference: None })
     }
 
     fn checked_url(&self, text: &str) -> Result<UpstreamUrl, ControlError> {
@@ -82,7 +138,7 @@ pub(super) fn checked_slug(text: &str) -> Result<ProviderSlug, ControlError> {
     Ok(slug)
 }
 
-/// Takes the secret for a key at this place.
+/// Takes a secret that was typed in for a key at this place.
 pub(super) fn checked_secret(
     given: Patch<SecretInput>,
     place: &Place,
