@@ -30,28 +30,26 @@ pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
 /// changes is loaded anew, and the policy stays the same as long as the process.
 #[derive(Debug, Default)]
-pub struct CheckedUrl(OnceLock<Checked>);
-
-#[derive(Debug)]
-pub(super) struct Checked {
-    pub(super) url: Url,
-    /// Scheme, host and port.
-    origin: String,
-}
+pub struct CheckedUrl(OnceLock<Url>);
 
 impl CheckedUrl {
-    pub(super) fn get(&self, base_url: &str, policy: &EgressPolicy) -> Result<&Checked, Failure> {
-        if let Some(checked) = self.0.get() {
-            return Ok(checked);
+    /// `base_url` as it may be called; `origin` is the one that the key is sealed for.
+    pub(super) fn get(&self, base_url: &str, origin: &str, policy: &EgressPolicy) -> Result<&Url, Failure> {
+        if let Some(url) = self.0.get() {
+            return Ok(url);
+        }
+        // An address that was stored here is readable and of the origin that its key is sealed for; any other was put
+        // there by somebody else, who may not make another key be used by it.
+        let elsewhere = || Failure::Unsealable("mismatch");
+        let url = Url::parse(base_url).map_err(|_| elsewhere())?;
+        if url.origin().ascii_serialization() != origin {
+            return Err(elsewhere());
         }
         // The connector asks no resolver about literal addresses, and knows no ports: both are checked here.
         policy
             .check_url(base_url)
             .map_err(|_| Failure::Unusable("the provider key's `base_url` may not be called"))?;
-        let url = Url::parse(base_url)
-            .map_err(|_| Failure::Unusable("the provider key's `base_url` is unreadable"))?;
-        let origin = url.origin().ascii_serialization();
-        Ok(self.0.get_or_init(|| Checked { url, origin }))
+        Ok(self.0.get_or_init(|| url))
     }
 }
 
@@ -104,15 +102,16 @@ impl Upstream {
     /// A [`Failure`] that says whether anything was sent. Error statuses are answers here, not failures.
     pub async fn send(&self, call: Call<'_>) -> Result<Response<reqwest::Body>, Failure> {
         let Call { grant, target, request, first_byte, deadline, sent } = call;
-        let Checked { url, origin } = target.checked_url.get(target.base_url, &self.policy)?;
-        if origin != target.sealed.origin {
-            // The key is sealed for an origin and this is another: somebody changed where it is sent.
-            tracing::error!(provider_key = %grant.provider_key(), "vault.base_url_elsewhere");
-            return Err(Failure::Unsealable("mismatch"));
-        }
-        let url = at(url, &request.path);
-        let mut outgoing = Request::new(Method::POST, url);
-        *outgoing.headers_mut() = self.headers(grant, &target, &request)?;
+        // The key first: a row that was tampered with is found out before its address is judged.
+        let headers = self.headers(grant, &target, &request)?;
+        let checked = target.checked_url.get(target.base_url, target.sealed.origin, &self.policy);
+        let base = checked.inspect_err(|failure| {
+            if let Failure::Unsealable(_) = failure {
+                tracing::error!(provider_key = %target.sealed.key, "vault.base_url_elsewhere");
+            }
+        })?;
+        let mut outgoing = Request::new(Method::POST, at(base, &request.path));
+        *outgoing.headers_mut() = headers;
         *outgoing.body_mut() =
             Some(reqwest::Body::wrap(MarkedBody { bytes: Some(request.body), mark: sent.clone() }));
 
@@ -202,15 +201,25 @@ mod tests {
     fn a_base_url_that_may_not_be_called_is_refused_every_time() {
         let (policy, checked) = (EgressPolicy::default(), CheckedUrl::default());
         for _ in 0..2 {
-            assert!(checked.get("http://169.254.169.254/v1", &policy).is_err());
+            let refused = checked.get("http://169.254.169.254/v1", "http://169.254.169.254", &policy);
+            assert!(matches!(refused, Err(Failure::Unusable(_))));
         }
         let checked = CheckedUrl::default();
         for _ in 0..2 {
-            let url = checked.get("https://api.openai.com/v1", &policy).expect("a public address");
-            assert_eq!(
-                (url.url.as_str(), url.origin.as_str()),
-                ("https://api.openai.com/v1", "https://api.openai.com")
-            );
+            let url = checked.get("https://api.openai.com/v1", "https://api.openai.com", &policy);
+            assert_eq!(url.expect("a public address").as_str(), "https://api.openai.com/v1");
+        }
+    }
+
+    #[test]
+    fn at_051_a_base_url_of_another_origin_than_the_key_is_sealed_for_is_an_incident() {
+        let policy = EgressPolicy::default();
+        for base_url in
+            ["https://thief.example/v1", "https://api.openai.com:8443/v1", "http://api.openai.com/v1", "x"]
+        {
+            let refused = CheckedUrl::default();
+            let refused = refused.get(base_url, "https://api.openai.com", &policy);
+            assert!(matches!(refused, Err(Failure::Unsealable("mismatch"))), "{base_url}");
         }
     }
 }

@@ -66,7 +66,7 @@ impl Upstream {
             .ok_or("the provider has no free call that needs a key; promote without it if you are sure")?;
         let checked = CheckedUrl::default();
         let base = checked
-            .get(base_url, &self.policy)
+            .get(base_url, sealed.origin, &self.policy)
             .map_err(|_| "the key's `base_url` may not be called; see `egress.allow`")?;
         let mut headers = HeaderMap::with_capacity(5);
         headers.insert(ACCEPT, JSON);
@@ -83,7 +83,7 @@ impl Upstream {
         let (name, value) =
             credential(&provider.auth, &secret).ok_or("the staged secret cannot be put in a header")?;
         headers.insert(name, value);
-        let mut request = Request::new(Method::GET, at(&base.url, path));
+        let mut request = Request::new(Method::GET, at(base, path));
         *request.headers_mut() = headers;
         Ok(request)
     }

@@ -127,18 +127,6 @@ async fn at_051_a_row_whose_origin_was_changed_is_refused() {
             house.first
         ))
         .await;
-    // An address that is not allowed is refused before anything is opened.
-    let refused = house.gateway.chat(&house.key, json!({})).await;
-    assert_eq!(thief.connections(), 0);
-    drop(refused);
-    let origin = format!("http://{}", house.upstream.address).replace("127.0.0.1", "localhost");
-    house
-        .tamper(&format!(
-            "UPDATE provider_key SET base_url = '{}', origin = '{origin}' WHERE id = '{}'",
-            house.upstream.base_url(),
-            house.first
-        ))
-        .await;
     house.fails_closed(&house.first, "mismatch").await;
     assert_eq!(thief.connections(), 0);
 }
@@ -165,8 +153,8 @@ async fn at_051_a_row_whose_provider_was_changed_is_refused() {
     let house = house().await;
     house
         .tamper(&format!(
-            "UPDATE provider_key SET provider = 'mistral' WHERE id = '{}'; UPDATE provider_key SET is_active = {} WHERE id = '{}'",
-            house.first, "false", house.second
+            "UPDATE provider_key SET provider = 'mistral' WHERE id = '{}'; UPDATE provider_key SET is_active = false WHERE id = '{}'",
+            house.first, house.second
         ))
         .await;
     let seen = house.upstream.connections();

@@ -26,6 +26,7 @@ const ELSEWHERE: &[AuditAction] = &[
     AuditAction::ReferenceResolved,
     AuditAction::MasterKeyRotationStarted,
     AuditAction::MasterKeyRotated,
+    AuditAction::MasterKeyRetired,
     AuditAction::SessionEnded,
     AuditAction::SessionsEnded,
     AuditAction::PasswordChanged,
@@ -148,7 +149,7 @@ async fn at_065_no_entry_has_a_secret_and_each_has_its_facts() {
         ("user.updated", "changed role"),
         ("virtual_key.created", "name token_id"),
         ("virtual_key.deleted", "name"),
-        ("virtual_key.revoked", "name"),
+        ("virtual_key.revoked", ""),
         ("virtual_key.rotated", "grace_seconds token_id"),
         ("virtual_key.updated", "changed"),
     ] {
