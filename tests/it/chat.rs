@@ -49,7 +49,7 @@ async fn a_request_reaches_the_provider_with_only_its_model_changed() {
 }
 
 #[tokio::test]
-async fn headers_of_the_client_stay_here_and_those_of_the_provider_there() {
+async fn at_057_headers_of_the_client_stay_here_and_those_of_the_provider_there() {
     let answer = Answer::whole(
         200,
         &[
@@ -68,7 +68,13 @@ async fn headers_of_the_client_stay_here_and_those_of_the_provider_there() {
         .header("content-type", "application/json; charset=utf-8")
         .header("cookie", "session=1")
         .header("openai-organization", "org-mine")
+        .header("openai-project", "proj-mine")
+        .header("x-api-key", &key.key)
         .header("x-forwarded-for", "10.0.0.1")
+        .header("x-forwarded-host", "evil.example")
+        .header("x-forwarded-proto", "https")
+        .header("forwarded", "for=10.0.0.1")
+        .header("proxy-authorization", "Basic eA==")
         .header("x-request-id", "mine")
         .header("x-stainless-lang", "python")
         .body(chat_request(json!({})));
@@ -87,6 +93,7 @@ async fn headers_of_the_client_stay_here_and_those_of_the_provider_there() {
         "user-agent",
     ];
     assert_eq!(names, ours);
+    assert_eq!(seen.header("authorization"), Some("Bearer sk-scripted-provider-key"));
     assert!(!seen.headers.iter().any(|(_, value)| value.contains("ks_")), "the virtual key stays here");
     assert_eq!(reply.header("set-cookie"), None);
     assert_eq!(reply.header("openai-organization"), None);

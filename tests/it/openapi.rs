@@ -400,6 +400,22 @@ async fn provider_keys(plane: &Plane) {
     let moved = json!({"base_url": "https://llm.example.com"});
     plane.bad("PATCH /api/keys/{id}", &[id(&key)], Some(moved), 400, "secret_required").await;
     plane.nulls("PATCH /api/keys/{id}", id(&key)).await;
+    clouds(plane).await;
+    let (stage, verify, promote) =
+        ("POST /api/keys/{id}/stage", "POST /api/keys/{id}/verify", "POST /api/keys/{id}/promote");
+    let demo = plane.good("GET /api/keys", &[], None).await;
+    let demo =
+        demo.as_array().expect("keys").iter().find(|key| key["provider"] == "demo").expect("the demo's");
+    plane.bad(verify, &[id(demo)], None, 409, "conflict").await;
+    plane.good(stage, &[id(demo)], Some(json!({"api_key": "sk-next"}))).await;
+    plane.bad(stage, &[id(demo)], Some(json!({"api_key": "****"})), 400, "masked_secret").await;
+    plane.bad(promote, &[id(demo)], None, 409, "not_verified").await;
+    plane.good(verify, &[id(demo)], None).await;
+    plane.good("DELETE /api/keys/{id}/stage", &[id(demo)], None).await;
+    plane.bad("DELETE /api/keys/{id}/stage", &[id(demo)], None, 404, "not_found").await;
+    plane.good(stage, &[id(&key)], Some(json!({"api_key": {"value": "sk-next"}}))).await;
+    plane.good("GET /api/keys/{id}", &[id(&key)], None).await;
+    plane.good(promote, &[id(&key)], Some(json!({"unverified": true}))).await;
     plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
     plane.bad("GET /api/keys/{id}", &[id(&key)], None, 404, "not_found").await;
 }
@@ -432,6 +448,25 @@ async fn service_tokens(plane: &Plane) {
     let (status, refused) = plane.call("service", fetch, &["groq"], None).await;
     assert_eq!((status, &refused["error"]["code"]), (404, &json!("not_found")), "{refused}");
     plane.good("DELETE /api/keys/{id}", &[id(&key)], None).await;
+}
+
+async fn clouds(plane: &Plane) {
+    for body in [
+        json!({"provider": "azure", "name": "a", "value": {"value": "x"}, "enabled": true, "azure_key_config": {
+            "endpoint": "https://r.openai.azure.com", "deployments": {"gpt-4o": "prod"}, "api_version": "2024-10-21",
+            "client_id": "c", "client_secret": {"value": "s", "env_var": "", "from_env": false}, "tenant_id": "t",
+            "scopes": ["https://cognitiveservices.azure.com/.default"]}}),
+        json!({"provider": "vertex", "key_name": "v", "vertex_key_config": {"project_id": "p", "project_number": "1",
+            "region": "global", "auth_credentials": "{}"}}),
+        json!({"provider": "bedrock", "key_name": "b", "bedrock_key_config": {"access_key": "a", "secret_key": "s",
+            "session_token": "t", "region": "us-east-1", "arn": "arn:aws:iam::1:role/x", "deployments": {"m": "p"},
+            "batch_s3_config": {"buckets": [{"bucket_name": "bucket", "prefix": null, "is_default": true}]}}}),
+        json!({"provider": "huggingface", "key_name": "h", "api_key": "hf", "huggingface_key_config": {
+            "endpoint": "https://x.example.com", "deployments": {}}}),
+    ] {
+        let made = plane.good("POST /api/keys", &[], Some(body)).await;
+        plane.good("GET /api/keys/{id}", &[id(&made)], None).await;
+    }
 }
 
 async fn budgets(plane: &Plane) {

@@ -99,6 +99,11 @@ impl Process {
         Reply::read(soon("an answer", asked).await.expect("an answer")).await
     }
 
+    /// Which process it is.
+    pub fn id(&self) -> u32 {
+        self.child.lock().expect("no panic").id()
+    }
+
     /// Stands still until [`Process::go_on`].
     pub fn pause(&self) {
         self.signal(Signal::STOP);
