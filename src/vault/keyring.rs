@@ -14,7 +14,10 @@ use fernet::Fernet;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::entropy;
+use super::{
+    entropy,
+    siv::{SecretKeyError, VariableKey},
+};
 use crate::config::{MasterKeyText, SecretText};
 
 const KEY_BYTES: usize = 32;
@@ -93,10 +96,13 @@ pub enum KeyFileError {
 struct MasterKey {
     kid: String,
     fernet: Fernet,
+    /// Derived from it, for config variables.
+    variables: VariableKey,
 }
 
-/// Master keys by order, never empty: the first seals, all open.
-pub struct KeyRing(Vec<MasterKey>);
+/// Master keys by order, never empty: the first seals, all open. Beside them the operator's keys for config variables,
+/// if there are any; without them, keys derived from the master keys do that work.
+pub struct KeyRing(Vec<MasterKey>, Vec<VariableKey>);
 
 impl KeyRing {
     /// Checks and takes the keys. Whitespace around a key is ignored.
@@ -113,7 +119,15 @@ impl KeyRing {
             }
             keys.push(key);
         }
-        if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self(keys, Vec::new())) }
+    }
+
+    /// Adds the operator's keys for config variables: the first seals them, all open.
+    ///
+    /// # Errors
+    /// For a key that is malformed, weak or given twice.
+    pub fn with_secret_keys(self, texts: &[SecretText]) -> Result<Self, SecretKeyError> {
+        Ok(Self(self.0, VariableKey::parse_all(texts)?))
     }
 
     /// A new random key in its usual spelling.
@@ -144,6 +158,17 @@ impl KeyRing {
         self.0.iter().find(|key| key.kid == kid).map(|key| &key.fernet)
     }
 
+    /// The key that seals config variables now.
+    pub(super) fn variable_sealing(&self) -> &VariableKey {
+        self.1.first().unwrap_or_else(|| &self.first().variables)
+    }
+
+    /// The key that opens what was sealed under `kid`, whether it is the operator's or derived from a master key.
+    pub(super) fn variable_opening(&self, kid: &str) -> Option<&VariableKey> {
+        let derived = self.0.iter().map(|key| &key.variables);
+        self.1.iter().chain(derived).find(|key| key.kid() == kid)
+    }
+
     fn first(&self) -> &MasterKey {
         self.0.first().expect("`from_texts` makes no empty ring")
     }
@@ -169,7 +194,8 @@ impl MasterKey {
             return Err(KeyRingError::Weak { place });
         }
         let fernet = Fernet::new(text).ok_or(KeyRingError::NotAKey { place })?;
-        Ok(Self { kid: kid(key), fernet })
+        let kid = kid(key);
+        Ok(Self { variables: VariableKey::derive(kid.clone(), key), kid, fernet })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where secrets are sealed, opened, hashed and signed.
 //!
 //! A provider key is stored as `v1.<kid>.<fernet token>`; the token carries the row it belongs to, and it opens only
-//! for that row and against a [`DispatchGrant`](crate::domain::DispatchGrant) for it. Nothing is cached, nothing here
+//! for that row and against a [`DispatchGrant`](crate::domain::DispatchGrant) for it. A config variable is stored as
+//! `v2.<kid>.<AES-256-GCM-SIV>`, with its row as associated data. Nothing is cached, nothing here
 //! touches the database or the network, and no clock can lock a key out. What cannot be opened is an error that names
 //! the reason and never the content.
 
@@ -13,6 +14,7 @@ pub mod keyring;
 pub mod password;
 mod record;
 pub mod seal;
+pub mod siv;
 pub mod token;
 
 pub use fingerprint::Fingerprinter;
@@ -21,4 +23,5 @@ pub use jwt::{Claims, JwtError, SessionKey, SessionKeyError, SessionSubject, Ses
 pub use keyring::{KeyFileError, KeyRing, KeyRingError, create_key_file, load_key_file};
 pub use password::{PasswordError, Passwords};
 pub use seal::{OpenError, SealedRow, Vault};
+pub use siv::{SecretKeyError, VariableRow};
 pub use token::Pepper;

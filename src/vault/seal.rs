@@ -13,6 +13,7 @@ use super::{
     house::{HouseSecret, HouseSecretName},
     keyring::KeyRing,
     record::{Binding, HOUSE, PROVIDER_KEY, Record},
+    siv,
 };
 use crate::domain::{Clock, DispatchGrant, ProviderKeyId, ProviderSecret, TenantId};
 
@@ -36,6 +37,19 @@ pub enum OpenError {
         /// Which key it wants.
         kid: String,
     },
+    /// A config variable's key that is not loaded.
+    #[error(
+        "sealed with key `{kid}`, which is not loaded; add it to `KEYSTILE_SECRET_ENCRYPTION_KEY`, or, if it is a master key, to `PROVIDER_KEY_ENCRYPTION_KEY`"
+    )]
+    UnknownSecretKey {
+        /// Which key it wants.
+        kid: String,
+    },
+    /// The key is there, and the text is not what was sealed for this row under this name.
+    #[error(
+        "the sealed text does not open for its row: it is broken, or was moved or relabelled; restore it from a backup, or enter the value anew, and look for who changed it"
+    )]
+    NotItsRow,
     /// The master key is there, and the token does not open with it or does not hold a record.
     #[error("the sealed text is broken; restore it from a backup, or enter the secret anew")]
     Broken,
@@ -151,11 +165,16 @@ impl Vault {
         HouseSecret::from_bytes(&secret).ok_or(OpenError::Broken)
     }
 
-    /// Whether `sealed` would open: its master key is loaded, and the token is whole and holds a record.
+    /// Whether `sealed` would open: its master key is loaded, and the token is whole and holds a record. Of a config
+    /// variable only the form and the key are looked at; without its row nothing more can be said
+    /// ([`Vault::open_variable`] says it).
     ///
     /// # Errors
     /// Says why not.
     pub fn check(&self, sealed: &str) -> Result<(), OpenError> {
+        if siv::is_variable(sealed) {
+            return self.check_variable(sealed);
+        }
         let json = self.decrypt(sealed)?;
         let record = Record::parse(&json).ok_or(OpenError::Broken)?;
         record.secret().map(drop).ok_or(OpenError::Broken)
@@ -163,6 +182,9 @@ impl Vault {
 
     /// Whether `sealed` stands under the master key that seals now; if not, a rotation has it yet to do.
     pub fn is_current(&self, sealed: &str) -> bool {
+        if siv::is_variable(sealed) {
+            return self.variable_is_current(sealed);
+        }
         parts(sealed).is_some_and(|(kid, _)| kid == self.ring.primary())
     }
 
