@@ -1,9 +1,10 @@
 //! The settings, one struct a section.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
+use super::{origins::Origins, pack::PolicyPack};
 use crate::domain::{sqlite_file, sqlite_url};
 
 const KIB: usize = 1024;
@@ -60,8 +61,12 @@ pub struct Config {
     pub upstream: Upstream,
     /// Private upstreams that are allowed: exactly these hosts and ports.
     pub egress_allow: Vec<EgressAllow>,
+    /// The operator's policy pack.
+    pub policy: Policy,
     /// Logs.
     pub telemetry: Telemetry,
+    /// Where each value came from.
+    pub origins: Origins,
 }
 
 impl Config {
@@ -138,6 +143,8 @@ impl Default for Redis {
 pub struct Vault {
     /// The first seals, all open; empty means that `serve` may make one on SQLite.
     pub master_keys: Vec<MasterKeyText>,
+    /// Keys for config variables: the first seals, all open; empty means that they are derived from the master keys.
+    pub secret_keys: Vec<SecretText>,
     /// Whether services may fetch keys that were uploaded as retrievable.
     pub allow_retrieval: bool,
     /// Whether uploads are retrievable unless they say otherwise.
@@ -292,6 +299,15 @@ pub struct EgressAllow {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// The operator's policy pack.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Where it is; `None` for a gateway without one.
+    pub file: Option<PathBuf>,
+    /// What is in it, once [`Config::read_policy`] has read it.
+    pub pack: Option<Arc<PolicyPack>>,
 }
 
 /// Logs.
