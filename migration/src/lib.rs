@@ -15,6 +15,7 @@ mod m20261121_000005_leases;
 mod m20261121_000006_spend_rollup;
 mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
+mod m20261121_000011_config_variables;
 
 /// All steps, oldest first.
 pub struct Migrator;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000006_spend_rollup::Migration),
             Box::new(m20261121_000007_budgets::Migration),
             Box::new(m20261121_000008_instance_run::Migration),
+            Box::new(m20261121_000011_config_variables::Migration),
         ]
     }
 }

@@ -60,6 +60,8 @@ impl AdminError {
                 ControlError::NotFound(_) => (S::NOT_FOUND, "not_found"),
                 ControlError::Conflict(_) => (S::CONFLICT, "conflict"),
                 ControlError::InstanceAlive(_) => (S::CONFLICT, "instance_alive"),
+                ControlError::Unresolvable(_) => (S::INTERNAL_SERVER_ERROR, "internal_error"),
+                ControlError::InvalidConfiguration(_) => (S::UNPROCESSABLE_ENTITY, "invalid_configuration"),
                 ControlError::IdempotencyMismatch => (S::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
                 ControlError::NoSession => (S::UNAUTHORIZED, "unauthorized"),

@@ -196,8 +196,11 @@ async fn sealed(config: &Config, store: &Store) -> Check {
         Ok(ring) => Vault::new(ring, Clock::system()),
         Err(error) => return Check::fail(NAME, chain(&error), advice),
     };
-    let closed: Vec<&str> =
-        rows.iter().filter(|row| vault.check(&row.sealed).is_err()).map(|row| row.what.as_str()).collect();
+    let closed: Vec<&str> = rows
+        .iter()
+        .filter(|row| foundation::opens(&vault, row).is_err())
+        .map(|row| row.what.as_str())
+        .collect();
     match closed.as_slice() {
         [] => Check::ok(NAME, format!("all {} sealed rows open", rows.len())),
         [first, ..] => {

@@ -6,7 +6,7 @@ use crate::{
     redis::RedisUrlError,
     server::{ListenError, LockError},
     store::StoreError,
-    vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
+    vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SecretKeyError, SessionKeyError},
 };
 
 /// A start-up failure.
@@ -27,6 +27,9 @@ pub enum StartError {
     /// A master key is unusable.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// A key for config variables is unusable.
+    #[error(transparent)]
+    SecretKey(#[from] SecretKeyError),
     /// The master key's file is unusable.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -60,6 +63,15 @@ pub enum StartError {
     /// The TLS client cannot be built.
     #[error("the client for providers cannot be built")]
     Client(#[from] reqwest::Error),
+    /// A reference to a secret leads nowhere, or a target of the policy pack cannot be used.
+    #[error("the references to secrets cannot be resolved")]
+    References {
+        /// Which, and why.
+        source: ControlError,
+    },
+    /// The policy pack is named and was not read.
+    #[error("a policy pack is configured and was not read; call `Config::read_policy` before the start")]
+    PolicyNotRead,
     /// A first act failed.
     #[error("the first admin, tenant or prices cannot be set up")]
     Control(#[from] ControlError),

@@ -13,10 +13,10 @@ use crate::{
     control::{AuditKey, Control, Notify, Parts, Settings, Sight},
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
-    store::{Options, Schema, Store},
+    store::{Options, Schema, SealedText, SealedVariable, Store},
     vault::{
-        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, Passwords, Pepper, SessionKey, Sessions, Vault,
-        create_key_file, load_key_file,
+        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, OpenError, Passwords, Pepper, SessionKey,
+        Sessions, VariableRow, Vault, create_key_file, load_key_file,
     },
 };
 
@@ -83,9 +83,7 @@ impl Foundation {
         facts.push(format!("master keys: {} (the first seals)", ring.kids().collect::<Vec<_>>().join(", ")));
         let vault = Arc::new(Vault::new(ring, clock.clone()));
         for row in &sealed {
-            vault
-                .check(&row.sealed)
-                .map_err(|source| StartError::Sealed { what: row.what.clone(), source })?;
+            opens(&vault, row).map_err(|source| StartError::Sealed { what: row.what.clone(), source })?;
         }
         let house = |name| house_secret(&store, &vault, clock, name);
         let pepper_secret = house(HouseSecretName::Pepper).await?;
@@ -146,8 +144,18 @@ impl Foundation {
     }
 }
 
-/// The master keys: the operator's, else the data directory's own, else, on a new local database, a new one.
+/// The master keys, and the operator's keys for config variables. The master keys are the operator's, else the data directory's own, else, on a new local database, a new one.
 pub(super) fn key_ring(
+    config: &Config,
+    missing: MasterKeys,
+    nothing_sealed: bool,
+    facts: &mut Vec<String>,
+) -> Result<KeyRing, StartError> {
+    let ring = master_keys(config, missing, nothing_sealed, facts)?;
+    Ok(ring.with_secret_keys(&config.vault.secret_keys)?)
+}
+
+fn master_keys(
     config: &Config,
     missing: MasterKeys,
     nothing_sealed: bool,
@@ -172,6 +180,17 @@ pub(super) fn key_ring(
         shown(&path)
     ));
     Ok(KeyRing::from_texts(&[key])?)
+}
+
+/// Whether a sealed row opens, as far as that can be said without a call that would need it.
+pub(super) fn opens(vault: &Vault, row: &SealedText) -> Result<(), OpenError> {
+    match &row.variable {
+        None => vault.check(&row.sealed),
+        Some(SealedVariable { tenant, id, name }) => {
+            let row_of = VariableRow { tenant: *tenant, id: *id, name };
+            vault.open_variable(&row_of, &row.sealed).map(drop)
+        }
+    }
 }
 
 fn shown(path: &Path) -> String {

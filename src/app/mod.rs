@@ -10,27 +10,37 @@ mod error;
 mod foundation;
 mod housekeeping;
 mod ops;
+mod reload;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::housekeeping::Chores;
 pub use self::{
     demo_house::{DEMO_ADMIN, DemoAccess},
     error::StartError,
     foundation::{Foundation, MasterKeys},
+    reload::{ConfigSource, ReloadError, ReloadReport},
+};
+use self::{
+    housekeeping::Chores,
+    reload::{Counter, Desk, Started, State},
 };
 use crate::{
     admin::{self, AdminSettings, ClientAddress},
     catalogue::Catalogue,
     changes::Changes,
     config::{Config, Durability},
-    control::{Control, Notify},
-    domain::{Clock, EgressPolicy},
+    control::{Control, GatewayHandle, Notify, Occasion},
+    domain::{Actor, Clock, EgressPolicy},
     gateway::{Authenticator, Gateway, House},
     ledger::{Ledger, LedgerSettings, Recovered, Sharing, journal},
     limits::{Counters, Limiters, Share, Shared, Ticks},
@@ -54,11 +64,13 @@ pub struct StartOptions {
     pub demo: bool,
     /// Counters; made before the log begins, which counts too.
     pub metrics: Arc<Metrics>,
+    /// Where the configuration is read anew; without it a reload is refused.
+    pub source: Option<ConfigSource>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), demo: false, metrics: metrics() }
+        Self { clock: Clock::system(), demo: false, metrics: metrics(), source: None }
     }
 }
 
@@ -78,6 +90,7 @@ pub struct App {
     pub control: Control,
     /// For whoever knows how many instances live: each grants its part of a rate limit when they do not count together.
     pub share: Share,
+    desk: Arc<Desk>,
     data_plane: Shutdown,
     admin_plane: Shutdown,
     background: CancellationToken,
@@ -92,12 +105,18 @@ impl App {
     /// # Errors
     /// When another instance runs on the same data, a sealed row cannot be opened, or an address is taken.
     pub async fn start(mut config: Config, options: StartOptions) -> Result<Self, StartError> {
-        let StartOptions { clock, demo, metrics } = options;
+        let StartOptions { clock, demo, metrics, source } = options;
+        let started = Started { at: clock.now(), since: Instant::now() };
         let tracker = TaskTracker::new();
         let background = CancellationToken::new();
+        if config.policy.file.is_some() && config.policy.pack.is_none() {
+            return Err(StartError::PolicyNotRead);
+        }
+        let mut built_in_allow = Vec::new();
         let built_in = if demo {
             let provider = crate::demo::start(&tracker, background.clone(), clock.clone()).await?;
-            config.egress_allow.push(demo_house::allow(provider.address));
+            built_in_allow.push(demo_house::allow(provider.address));
+            config.egress_allow.extend(built_in_allow.iter().cloned());
             Some(provider)
         } else {
             None
@@ -133,6 +152,19 @@ impl App {
         });
         let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;
+        let pack = config.policy.pack.clone();
+        control
+            .reconcile(&Actor::System, pack.as_deref(), Occasion::Start)
+            .await
+            .map_err(|source| StartError::References { source })?;
+        if let Some(pack) = &pack {
+            facts.push(format!(
+                "policy pack: {} {}, {} targets",
+                pack.name,
+                pack.version,
+                pack.targets.len()
+            ));
+        }
 
         let settings = Arc::new(config);
         let client = build_client(&settings.upstream, Arc::new(egress.clone()))?;
@@ -150,7 +182,7 @@ impl App {
             store: store.clone(),
             ledger,
             catalogue,
-            upstream: Upstream::new(client, vault, Arc::new(egress)),
+            upstream: Upstream::new(client, vault, Arc::new(egress.clone())),
             health: Health::default(),
             counters,
             metrics: Arc::clone(&metrics),
@@ -177,6 +209,29 @@ impl App {
         };
         tracker.spawn(chores.run(background.clone()));
 
+        let uses = Arc::clone(house.upstream.uses());
+        uses.count(pack.is_some_and(|pack| pack.audit.log_all_access));
+        let desk = Arc::new(Desk {
+            control: control.clone(),
+            changes,
+            egress,
+            uses,
+            clock: clock.clone(),
+            instance: house.ledger.id(),
+            source,
+            built_in: built_in_allow,
+            tracker: tracker.clone(),
+            state: Mutex::new(State {
+                config: Arc::clone(&settings),
+                waiting: Vec::new(),
+                last: None,
+                uses_since: started.at,
+            }),
+            started,
+            reloading: tokio::sync::Mutex::default(),
+        });
+        tracker.spawn(Arc::clone(&desk).follow_uses(background.clone()));
+
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);
         let data = {
@@ -192,7 +247,10 @@ impl App {
             listen(settings.server.listen, connections.clone(), serve, &data_plane).await?
         };
         let admin = {
-            let admin_settings = AdminSettings { hosts: settings.admin.hosts.clone() };
+            let admin_settings = AdminSettings {
+                hosts: settings.admin.hosts.clone(),
+                gateway: GatewayHandle::new(Arc::new(Counter(Arc::clone(&desk)))),
+            };
             let router =
                 admin::router_with(control.clone(), &admin_settings, ops::router(Arc::clone(&house)));
             let serve = move |peer: SocketAddr| {
@@ -221,6 +279,7 @@ impl App {
             house,
             control,
             share,
+            desk,
             data_plane,
             admin_plane,
             background,
@@ -230,17 +289,40 @@ impl App {
         })
     }
 
+    /// Puts `config` in force, as far as that can be done without a restart, or leaves everything as it is.
+    ///
+    /// # Errors
+    /// When a target of the policy pack cannot be used, a reference cannot be resolved, or the database does not answer.
+    pub async fn reload(&self, config: Config) -> Result<ReloadReport, ReloadError> {
+        self.desk.reload(&Actor::System, config).await
+    }
+
+    /// Reads the configuration anew from where it came, and puts it in force.
+    ///
+    /// # Errors
+    /// The same, and when what was read is invalid.
+    pub async fn reload_from_source(&self) -> Result<ReloadReport, ReloadError> {
+        self.desk.reload_from_source(&Actor::System).await
+    }
+
+    /// Writes to the audit log now how often provider keys were used, where the policy pack asks for it.
+    pub async fn write_key_uses(&self) {
+        self.desk.write_uses().await;
+    }
+
     /// Stops in good order: no new requests, live ones get `timeout` (less if `hurry` is ready before), then every
     /// usage record is written. Answers how the drain went and how many records could not be written.
     pub async fn stop(self, timeout: Duration, hurry: impl Future<Output = ()>) -> (Drained, usize) {
         let drained = self.data_plane.drain(timeout, hurry).await;
         let lost = self.house.ledger.close(Instant::now() + FLUSH_TIMEOUT).await;
         self.admin_plane.drain(ADMIN_DRAIN, std::future::pending()).await;
+        self.desk.write_uses().await;
         self.background.cancel();
         self.tracker.close();
         self.tracker.wait().await;
         drop(self.house);
         drop(self.control);
+        drop(self.desk);
         if let Err(error) = self.store.close().await {
             tracing::warn!(reason = %error, "store.close_failed");
         }
@@ -305,7 +387,7 @@ fn recovery_facts(recovered: &Recovered) -> Option<String> {
 
 /// Which upstream addresses the operator allows.
 pub fn egress_policy(config: &Config) -> EgressPolicy {
-    EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
+    EgressPolicy::new(reload::entries(config))
 }
 
 /// Where rates are counted.

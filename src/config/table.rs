@@ -114,7 +114,7 @@ settings! {
 }
 
 /// What a reload puts in force; everything else waits for a restart.
-pub(super) const RELOADED: [&str; 1] = ["policy.file"];
+pub(super) const RELOADED: [&str; 2] = ["policy.file", "egress.allow"];
 
 /// The setting with this key.
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {

@@ -30,6 +30,12 @@ pub enum ControlError {
     /// An instance's leases cannot be released, because it lives or may live.
     #[error("{0}")]
     InstanceAlive(String),
+    /// A config variable does not open as what its row says it is.
+    #[error("{0}")]
+    Unresolvable(String),
+    /// A configuration that was read anew cannot be taken; the old one stays in force.
+    #[error("{0}; the old configuration stays in force")]
+    InvalidConfiguration(String),
     /// An `Idempotency-Key` came again with something else.
     #[error("this `Idempotency-Key` was used for another request; choose a new one")]
     IdempotencyMismatch,

@@ -10,15 +10,19 @@ mod aliases;
 mod audit;
 mod budgets;
 mod checks;
+mod config_variables;
 mod csv;
 mod error;
+mod gateway;
 mod idempotency;
 mod instances;
 mod limits;
 mod patch;
+mod policy_pack;
 mod prices;
 mod provider_keys;
 mod provider_place;
+mod references;
 mod secret_input;
 mod sessions;
 mod spend;
@@ -42,11 +46,16 @@ use crate::{
 pub use aliases::{AliasChange, AliasView, NewAlias};
 pub use audit::{AuditKey, AuditVerdict, AuditView, BadEntry};
 pub use budgets::{BudgetChange, BudgetView, NewBudget};
+pub use config_variables::{ConfigVariableChange, ConfigVariableView, NewConfigVariable, REDACTED};
 pub use error::ControlError;
+pub use gateway::{
+    GatewayHandle, GatewayStatus, LastReload, Later, Operated, PackView, ReloadView, SettingView, TargetView,
+};
 pub use idempotency::Idempotency;
 pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
 pub use limits::{LimitChanges, LimitsView};
 pub use patch::Patch;
+pub use policy_pack::{Occasion, Reconciled};
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
 pub use provider_keys::{NewProviderKey, ProviderKeyChange, ProviderKeyView};
 pub use secret_input::SecretInput;

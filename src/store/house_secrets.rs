@@ -1,12 +1,12 @@
 //! The gateway's own sealed secrets, and a list of everything that is sealed, for the check at start-up.
 
-use entity::{house_secret, provider_key};
+use entity::{config_variable, house_secret, provider_key};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
 };
 
-use super::{Store, StoreError, Tx};
-use crate::domain::Timestamp;
+use super::{Store, StoreError, Tx, rows};
+use crate::domain::{ConfigVariableId, TenantId, Timestamp};
 
 const PAGE: u64 = 500;
 
@@ -15,8 +15,21 @@ const PAGE: u64 = 500;
 pub struct SealedText {
     /// `house_secret pepper`, `provider_key pk_…`: for the message that says what does not open.
     pub what: String,
-    /// `v1.<kid>.<fernet token>`.
+    /// `v1.<kid>.<fernet token>`, or `v2.<kid>.…` of a config variable.
     pub sealed: String,
+    /// The row of a config variable, without which its text does not open.
+    pub variable: Option<SealedVariable>,
+}
+
+/// The row of a sealed config variable.
+#[derive(Clone, Debug)]
+pub struct SealedVariable {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub id: ConfigVariableId,
+    /// Its name.
+    pub name: String,
 }
 
 impl std::fmt::Debug for SealedText {
@@ -41,14 +54,19 @@ impl Store {
         self.write(async |tx: &Tx| house_secret_or_insert(tx, name, sealed, at).await).await
     }
 
-    /// Everything sealed: the house's secrets, then the provider keys by id. Read in pages, so that no read lasts long.
+    /// Everything sealed: the house's secrets, then config variables and provider keys by id. Read in pages, so that no read lasts long.
     pub async fn sealed_rows(&self) -> Result<Vec<SealedText>, StoreError> {
         let house = house_secret::Entity::find().order_by_asc(house_secret::Column::Name).all(self.reader());
         let mut found: Vec<SealedText> = house
             .await?
             .into_iter()
-            .map(|row| SealedText { what: format!("house_secret {}", row.name), sealed: row.sealed })
+            .map(|row| SealedText {
+                what: format!("house_secret {}", row.name),
+                sealed: row.sealed,
+                variable: None,
+            })
             .collect();
+        self.sealed_variables(&mut found).await?;
         let mut after = String::new();
         loop {
             let page: Vec<(String, String)> = provider_key::Entity::find()
@@ -62,10 +80,37 @@ impl Store {
                 .await?;
             let Some((last, _)) = page.last() else { return Ok(found) };
             after.clone_from(last);
-            found.extend(
-                page.into_iter()
-                    .map(|(id, sealed)| SealedText { what: format!("provider_key {id}"), sealed }),
-            );
+            found.extend(page.into_iter().map(|(id, sealed)| SealedText {
+                what: format!("provider_key {id}"),
+                sealed,
+                variable: None,
+            }));
+        }
+    }
+
+    async fn sealed_variables(&self, found: &mut Vec<SealedText>) -> Result<(), StoreError> {
+        use config_variable::{Column, Entity};
+        const TABLE: &str = "config_variable";
+        let mut after = String::new();
+        loop {
+            let page: Vec<(String, String, String, String)> = Entity::find()
+                .select_only()
+                .columns([Column::Id, Column::TenantId, Column::Name, Column::Sealed])
+                .filter(Column::Id.gt(after.as_str()))
+                .filter(Column::Sealed.is_not_null())
+                .order_by_asc(Column::Id)
+                .limit(PAGE)
+                .into_tuple()
+                .all(self.reader())
+                .await?;
+            let Some((last, ..)) = page.last() else { return Ok(()) };
+            after.clone_from(last);
+            for (id, tenant, name, sealed) in page {
+                let what = format!("config_variable {id}");
+                let variable =
+                    SealedVariable { tenant: rows::id(TABLE, &tenant)?, id: rows::id(TABLE, &id)?, name };
+                found.push(SealedText { what, sealed, variable: Some(variable) });
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod budgets;
 pub mod change_log;
 mod charges;
 mod columns;
+mod config_variables;
 mod connection;
 mod counters;
 mod error;
@@ -20,6 +21,7 @@ mod open;
 mod page;
 mod prices;
 mod provider_keys;
+mod references;
 mod retention;
 mod rollup;
 pub(crate) mod rows;
@@ -47,10 +49,14 @@ pub use budgets::{
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use charges::Charge;
 pub use columns::StoredLimits;
+pub use config_variables::{
+    ConfigVariable, VariableValue, config_variable_delete, config_variable_find, config_variable_insert,
+    config_variable_named, config_variable_reseal, config_variable_update, config_variables_delete,
+};
 pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use counters::CounterState;
 pub use error::{OpenError, StoreError};
-pub use house_secrets::SealedText;
+pub use house_secrets::{SealedText, SealedVariable};
 pub use idempotency::{DoneCreate, idempotency_find, idempotency_insert};
 pub use instances::{
     Claim, Holder, InstanceRow, LeaseError, RegisterError, Registered, Released, Run, instance_release,
@@ -62,6 +68,7 @@ pub use provider_keys::{
     ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
     provider_key_update, provider_keys_delete,
 };
+pub use references::{provider_keys_referring, provider_keys_resolved};
 pub use scope::TenantScope;
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
 pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};

@@ -14,7 +14,7 @@ use reqwest::{Client, Method, Request, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{Failure, SentMark, sent::MarkedBody};
+use super::{Failure, KeyUses, SentMark, sent::MarkedBody};
 use crate::{
     catalogue::AuthStyle,
     dialects::UpstreamRequest,
@@ -27,7 +27,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
-/// changes is loaded anew, and the policy stays the same as long as the process.
+/// changes is loaded anew, and so is every key when the policy changes.
 #[derive(Debug, Default)]
 pub struct CheckedUrl(OnceLock<Url>);
 
@@ -81,12 +81,18 @@ pub struct Upstream {
     client: Client,
     vault: Arc<Vault>,
     policy: Arc<EgressPolicy>,
+    uses: Arc<KeyUses>,
 }
 
 impl Upstream {
     /// From the one client, the vault, and the policy on addresses.
     pub fn new(client: Client, vault: Arc<Vault>, policy: Arc<EgressPolicy>) -> Self {
-        Self { client, vault, policy }
+        Self { client, vault, policy, uses: Arc::default() }
+    }
+
+    /// How often each key was opened.
+    pub fn uses(&self) -> &Arc<KeyUses> {
+        &self.uses
     }
 
     /// Sends one request and waits for the answer's head.
@@ -132,6 +138,7 @@ impl Upstream {
             tracing::error!(provider_key = %grant.provider_key(), reason = %error, "vault.open_failed");
             Failure::Unusable("the stored provider key cannot be opened")
         })?;
+        self.uses.note(grant.tenant(), grant.provider_key());
         if !secret.is_empty() {
             let (name, value) = credential(target.auth, &secret)
                 .ok_or(Failure::Unusable("the stored provider key cannot be put in a header"))?;

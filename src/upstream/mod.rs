@@ -9,9 +9,11 @@ mod classify;
 mod client;
 mod health;
 mod sent;
+mod uses;
 
 pub use attempt::{Call, CheckedUrl, Target, Upstream};
 pub use classify::{Failure, Verdict};
 pub use client::build_client;
 pub use health::{Health, Standing};
 pub use sent::SentMark;
+pub use uses::{KeyUse, KeyUses};

@@ -79,7 +79,8 @@ impl Setup {
     /// Starts it, or says why not.
     pub async fn try_start(self) -> Result<Gateway, StartError> {
         let Self { config, clock, metrics, dir } = self;
-        let options = StartOptions { clock: clock.clone(), demo: false, metrics: Arc::clone(&metrics) };
+        let options =
+            StartOptions { clock: clock.clone(), metrics: Arc::clone(&metrics), ..StartOptions::default() };
         let app = App::start(config.clone(), options).await?;
         let mut gateway =
             Gateway { app, config, clock, metrics, dir, http: http_client(), session: String::new() };
