@@ -210,7 +210,7 @@ impl App {
         tracker.spawn(chores.run(background.clone()));
 
         let uses = Arc::clone(house.upstream.uses());
-        uses.count(pack.is_some_and(|pack| pack.audit.log_all_access));
+        uses.count(settings.policy.log_all_access());
         let desk = Arc::new(Desk {
             control: control.clone(),
             changes,

@@ -50,6 +50,9 @@ pub enum ReloadError {
     /// Nobody said where the configuration comes from.
     #[error("this gateway was started by a program that does not say where its configuration comes from")]
     NoSource,
+    /// The policy pack is named and was not read: without it, its keys would go.
+    #[error("a policy pack is configured and was not read; call `Config::read_policy` first")]
+    PolicyNotRead,
     /// It is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -149,6 +152,9 @@ impl Desk {
     }
 
     async fn put_in_force(&self, actor: &Actor, mut next: Config) -> Result<ReloadReport, ReloadError> {
+        if next.policy.file.is_some() && next.policy.pack.is_none() {
+            return Err(ReloadError::PolicyNotRead);
+        }
         next.egress_allow.extend(self.built_in.iter().cloned());
         let running = Arc::clone(&self.state().config);
         let (after, waiting) = running.reloaded(&next);
@@ -163,7 +169,7 @@ impl Desk {
             }
         };
         self.egress.allow_only(entries(&after));
-        self.uses.count(pack.is_some_and(|pack| pack.audit.log_all_access));
+        self.uses.count(after.policy.log_all_access());
         {
             let mut state = self.state();
             state.config = Arc::new(after);

@@ -310,6 +310,18 @@ pub struct Policy {
     pub pack: Option<Arc<PolicyPack>>,
 }
 
+impl Policy {
+    /// How long audit entries are kept, if the pack says so.
+    pub fn audit_retention(&self) -> Option<Duration> {
+        self.pack.as_ref()?.audit.retention
+    }
+
+    /// Whether the use of provider keys is audited.
+    pub fn log_all_access(&self) -> bool {
+        self.pack.as_ref().is_some_and(|pack| pack.audit.log_all_access)
+    }
+}
+
 /// Logs.
 #[derive(Clone, Debug)]
 pub struct Telemetry {

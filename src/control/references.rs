@@ -26,7 +26,7 @@ pub(super) fn store_reference(name: &str) -> String {
 impl Control {
     /// What the config variable `name` of `tenant` holds, if it can be a provider's key. Only a sensitive variable can: a
     /// provider key stands nowhere in the open.
-    pub(super) async fn resolve_store(
+    pub(crate) async fn resolve_store(
         &self,
         tx: &Tx,
         tenant: TenantId,

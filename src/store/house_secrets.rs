@@ -185,7 +185,7 @@ mod tests {
         let keys = PAGE + 1;
         db.write(async |tx: &Tx| {
             for _ in 0..keys {
-                let row = testing::provider_key(crate::domain::TenantId::generate());
+                let row = testing::provider_key(TenantId::generate());
                 provider_key::Entity::insert(row).exec_without_returning(tx).await?;
             }
             Ok::<_, StoreError>(())

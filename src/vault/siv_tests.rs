@@ -87,7 +87,8 @@ fn at_050_a_variable_moved_to_another_row_or_relabelled_does_not_open() {
         assert_eq!(vault.open_variable(place, &sealed).unwrap_err(), OpenError::NotItsRow);
     }
     // Another label: another key that is loaded, or another version.
-    let kids: Vec<&str> = vault.ring().kids().collect();
+    let ring = vault.ring();
+    let kids: Vec<&str> = ring.kids().collect();
     let own = parts(&sealed).unwrap().kid.to_owned();
     for kid in kids {
         let relabelled = sealed.replace(&own, kid);

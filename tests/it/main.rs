@@ -14,6 +14,7 @@ mod database_gone;
 mod disk_full;
 mod errors;
 mod fallback;
+mod gateway_reload;
 mod hang_up;
 mod instances;
 mod isolation;

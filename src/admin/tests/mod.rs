@@ -2,8 +2,10 @@
 
 mod access;
 mod audit;
+mod config_variables;
 mod harness;
 mod keys;
 mod money;
 mod people;
+mod policy_pack;
 mod provider_keys;

@@ -23,7 +23,7 @@ pub struct Process {
     address: String,
     admin_address: String,
     http: reqwest::Client,
-    _log: TempDir,
+    log: TempDir,
 }
 
 impl Process {
@@ -31,9 +31,6 @@ impl Process {
     /// listens.
     pub async fn serve(setup: &Setup) -> Self {
         let config = &setup.config;
-        let dir = tempfile::tempdir().expect("a directory");
-        let log: PathBuf = dir.path().join("log");
-        let file = File::create(&log).expect("a log");
         let allowed: Vec<String> =
             config.egress_allow.iter().map(|allowed| format!("{}:{}", allowed.host, allowed.port)).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keystile"));
@@ -41,16 +38,22 @@ impl Process {
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&config.server.data_dir)
             .env_clear()
-            .env("KEYSTILE_EGRESS_ALLOW", allowed.join(","))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a log"))
-            .stderr(file);
+            .env("KEYSTILE_EGRESS_ALLOW", allowed.join(","));
         if let Some(url) = &config.database_url {
             command.env("KEYSTILE_DATABASE_URL", url.0.as_str());
         }
         if let [key, ..] = config.vault.master_keys.as_slice() {
             command.env("PROVIDER_KEY_ENCRYPTION_KEY", key.0.as_str());
         }
+        Self::start(command).await
+    }
+
+    /// Starts what `command` says, and waits until it listens.
+    pub async fn start(mut command: Command) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log: PathBuf = dir.path().join("log");
+        let file = File::create(&log).expect("a log");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
         let child = Mutex::new(command.spawn().expect("a process"));
         let (address, admin_address) = eventually("the process to listen", || async {
             let said = fs::read_to_string(&log).expect("a log");
@@ -63,7 +66,22 @@ impl Process {
             Some((data.to_owned(), admin.to_owned()))
         })
         .await;
-        Self { child, address, admin_address, http: http_client(), _log: dir }
+        Self { child, address, admin_address, http: http_client(), log: dir }
+    }
+
+    /// The admin plane's base URL.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_address)
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log.path().join("log")).expect("a log")
+    }
+
+    /// Tells it to read its configuration anew.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     fn request(&self, key: &VirtualKey, more: Value) -> reqwest::RequestBuilder {
