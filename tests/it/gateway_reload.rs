@@ -18,7 +18,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gateway, Setup, Upstream, VirtualKey, chat_ok, eventually, process::Process, usage,
+    Answer, Gateway, Setup, Upstream, VirtualKey, chat_ok, eventually,
+    gateway::{ADMIN_EMAIL, ADMIN_PASSWORD},
+    process::Process,
+    usage,
 };
 
 fn answered() -> Answer {
@@ -256,6 +259,8 @@ async fn an_operator_runs_reloads_and_asks_a_gateway_from_the_command_line() {
             .arg(&data)
             .env_clear()
             .env("KEYSTILE_EGRESS_ALLOW", upstream.address.to_string())
+            .env("KEYSTILE_ADMIN_EMAIL", ADMIN_EMAIL)
+            .env("KEYSTILE_ADMIN_PASSWORD", ADMIN_PASSWORD)
             .envs(variables.iter().copied());
         command
     };
