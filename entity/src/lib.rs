@@ -8,6 +8,7 @@ pub mod audit_entry;
 pub mod audit_head;
 pub mod budget;
 pub mod change_log;
+pub mod config_variable;
 pub mod house_secret;
 pub mod idempotency_key;
 pub mod instance;

@@ -17,6 +17,7 @@ mod m20261121_000007_budgets;
 mod m20261121_000008_instance_run;
 mod m20261121_000009_service_tokens;
 mod m20261121_000010_provider_key_use;
+mod m20261121_000011_config_variables;
 mod m20261121_000012_master_keys;
 mod m20261121_000013_sessions;
 
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000008_instance_run::Migration),
             Box::new(m20261121_000009_service_tokens::Migration),
             Box::new(m20261121_000010_provider_key_use::Migration),
+            Box::new(m20261121_000011_config_variables::Migration),
             Box::new(m20261121_000012_master_keys::Migration),
             Box::new(m20261121_000013_sessions::Migration),
         ]

@@ -61,6 +61,8 @@ impl AdminError {
                 ControlError::Conflict(_) => (S::CONFLICT, "conflict"),
                 ControlError::InTheWay { code, .. } => (S::CONFLICT, code),
                 ControlError::InstanceAlive(_) => (S::CONFLICT, "instance_alive"),
+                ControlError::Unresolvable(_) => (S::INTERNAL_SERVER_ERROR, "internal_error"),
+                ControlError::InvalidConfiguration(_) => (S::UNPROCESSABLE_ENTITY, "invalid_configuration"),
                 ControlError::IdempotencyMismatch => (S::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
                 ControlError::NoSession => (S::UNAUTHORIZED, "unauthorized"),

@@ -14,9 +14,9 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 
-use crate::control::Control;
+use crate::control::{Control, GatewayHandle};
 
 pub use auth::ClientAddress;
 pub use error::AdminError;
@@ -27,6 +27,8 @@ pub use openapi::document;
 pub struct AdminSettings {
     /// Host names it answers to besides loopback.
     pub hosts: Vec<String>,
+    /// The running gateway, to be asked and told.
+    pub gateway: GatewayHandle,
 }
 
 /// The admin plane. The server puts a [`ClientAddress`] into each request's extensions.
@@ -49,6 +51,7 @@ pub fn router_with(control: Control, settings: &AdminSettings, others: Router) -
     }
     let hosts = host::Hosts::new(&settings.hosts);
     api.with_state(control)
+        .layer(Extension(settings.gateway.clone()))
         .merge(others)
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::method_not_allowed)

@@ -2,11 +2,11 @@
 //!
 //! Every check stands for itself: when the database cannot be opened, the disk is still looked at.
 
-use std::{collections::BTreeMap, error::Error, fmt, fs, io, path::Path};
+use std::{collections::BTreeMap, fmt, fs, io, path::Path};
 
 use serde::Serialize;
 
-use super::{Foundation, MasterKeys, egress_policy, foundation};
+use super::{Foundation, MasterKeys, egress_policy, error::chain, foundation};
 use crate::{
     config::Config,
     control::{Control, InstanceState, Notify},
@@ -249,7 +249,7 @@ async fn sealed(config: &Config, store: &Store) -> (Check, Check, Vec<KeyLook>) 
         Err(error) => return (Check::fail(NAME, chain(&error), advice), unknown(), Vec::new()),
     };
     let closed: Vec<String> =
-        rows.iter().filter(|row| vault.check(&row.sealed).is_err()).map(SealedText::what).collect();
+        rows.iter().filter(|row| foundation::opens(&vault, row).is_err()).map(SealedText::what).collect();
     let mut under: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &rows {
         *under.entry(kid(&row.sealed)).or_default() += 1;
@@ -462,17 +462,6 @@ fn size(dir: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
-}
-
-/// An error and its causes, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::{
     redis::RedisUrlError,
     server::{ListenError, LockError},
     store::StoreError,
-    vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SessionKeyError},
+    vault::{KeyFileError, KeyRingError, OpenError, PasswordError, SecretKeyError, SessionKeyError},
 };
 
 /// A start-up failure.
@@ -27,6 +27,9 @@ pub enum StartError {
     /// A master key is unusable.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// A key for config variables is unusable.
+    #[error(transparent)]
+    SecretKey(#[from] SecretKeyError),
     /// The master key's file is unusable.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -60,10 +63,30 @@ pub enum StartError {
     /// The TLS client cannot be built.
     #[error("the client for providers cannot be built")]
     Client(#[from] reqwest::Error),
+    /// A reference to a secret leads nowhere, or a target of the policy pack cannot be used.
+    #[error("the references to secrets cannot be resolved")]
+    References {
+        /// Which, and why.
+        source: ControlError,
+    },
+    /// The policy pack is named and was not read.
+    #[error("a policy pack is configured and was not read; call `Config::read_policy` before the start")]
+    PolicyNotRead,
     /// A first act failed.
     #[error("the first admin, tenant or prices cannot be set up")]
     Control(#[from] ControlError),
     /// A socket or file failed.
     #[error("the built-in provider cannot listen on loopback")]
     Io(#[from] std::io::Error),
+}
+
+/// An error and its causes, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
 }

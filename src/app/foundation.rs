@@ -14,10 +14,10 @@ use crate::{
     domain::{Clock, EgressPolicy},
     ledger::{Ledger, instance_in},
     limits::Ticks,
-    store::{Options, Schema, Store},
+    store::{Options, Schema, SealedText, Store},
     vault::{
-        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, OpenError, Passwords, Pepper, Sessions, Vault,
-        create_key_file, load_key_file,
+        Fingerprinter, HouseSecret, HouseSecretName, KeyRing, OpenError, Passwords, Pepper, Sessions,
+        VariableRow, Vault, create_key_file, load_key_file,
     },
 };
 
@@ -106,7 +106,7 @@ impl Foundation {
         facts.push(format!("master keys: {} (the first seals)", ring.kids().collect::<Vec<_>>().join(", ")));
         let vault = Arc::new(Vault::new(ring, clock.clone()));
         for row in &sealed {
-            vault.check(&row.sealed).map_err(|source| StartError::Sealed { what: row.what(), source })?;
+            opens(&vault, row).map_err(|source| StartError::Sealed { what: row.what(), source })?;
         }
         let house = |name| house_secret(&store, &vault, clock, name);
         let pepper_secret = house(HouseSecretName::Pepper).await?;
@@ -176,8 +176,18 @@ impl Foundation {
     }
 }
 
-/// The master keys: the operator's, else the data directory's own, else, on a new local database, a new one.
+/// The master keys, and the operator's keys for config variables. The master keys are the operator's, else the data directory's own, else, on a new local database, a new one.
 pub(super) fn key_ring(
+    config: &Config,
+    missing: MasterKeys,
+    nothing_sealed: bool,
+    facts: &mut Vec<String>,
+) -> Result<KeyRing, StartError> {
+    let ring = master_keys(config, missing, nothing_sealed, facts)?;
+    Ok(ring.with_secret_keys(&config.vault.secret_keys)?)
+}
+
+fn master_keys(
     config: &Config,
     missing: MasterKeys,
     nothing_sealed: bool,
@@ -199,6 +209,17 @@ pub(super) fn key_ring(
         shown(&path)
     ));
     Ok(KeyRing::from_texts(&[key])?)
+}
+
+/// Whether a sealed row opens, as far as that can be said without a call that would need it.
+pub(super) fn opens(vault: &Vault, row: &SealedText) -> Result<(), OpenError> {
+    match &row.variable {
+        None => vault.check(&row.sealed),
+        Some(variable) => {
+            let row_of = VariableRow { tenant: variable.tenant, id: variable.id, name: &variable.name };
+            vault.open_variable(&row_of, &row.sealed).map(drop)
+        }
+    }
 }
 
 fn shown(path: &Path) -> String {

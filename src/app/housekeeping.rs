@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use super::reload::Desk;
 use crate::{
     control::Control,
     domain::{Clock, Timestamp},
@@ -31,8 +32,8 @@ pub(super) struct Chores {
     pub(super) clock: Clock,
     /// How long usage rows are kept; `None` means for ever.
     pub(super) usage_retention: Option<Duration>,
-    /// How long audit entries are kept; `None` means for ever.
-    pub(super) audit_retention: Option<Duration>,
+    /// Knows how long audit entries are kept.
+    pub(super) desk: Arc<Desk>,
 }
 
 /// What is deleted for its age.
@@ -66,7 +67,7 @@ impl Chores {
                     self.prune(Old::Usage, now.minus(kept)).await;
                 }
                 self.prune(Old::Changes, now.minus(CHANGES_KEPT)).await;
-                if let Some(kept) = self.audit_retention {
+                if let Some(kept) = self.desk.audit_retention() {
                     match self.control.audit_prune(kept).await {
                         Ok(_) => self.prune(Old::Audit, now.minus(kept)).await,
                         Err(error) => {

@@ -13,7 +13,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartError,
+    ConfigSource, StartError,
+    error::chain,
     foundation::{MasterKeys, key_ring, own_key_file},
 };
 use crate::{
@@ -21,22 +22,11 @@ use crate::{
     control::SETTLES_AFTER,
     domain::InstanceId,
     store::Store,
-    vault::{HouseSecretName, SessionKey, Sessions, Vault},
+    vault::{HouseSecretName, SessionKey, Sessions, Vault, needed},
 };
 
 /// How often the gateway's own key file is looked at, and a row that could not be written is tried again.
 const TURN: Duration = Duration::from_secs(1);
-
-/// Reads the settings again from where they came from, or says why that cannot be done.
-#[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Config, String> + Send + Sync>);
-
-impl Reread {
-    /// By this function, which may read files.
-    pub fn new(read: impl Fn() -> Result<Config, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-}
 
 /// The master keys as they are given now take the place of those in force. Answers whether they are others.
 ///
@@ -91,7 +81,7 @@ pub(super) struct Keys {
     pub(super) vault: Arc<Vault>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) instance: InstanceId,
-    pub(super) reread: Option<Reread>,
+    pub(super) source: Option<ConfigSource>,
     /// The settings as they were last read.
     pub(super) config: Mutex<Arc<Config>>,
     pub(super) wake: tokio::sync::Notify,
@@ -125,13 +115,24 @@ impl Keys {
         self.wake.notify_one();
     }
 
+    /// Whether the keys of these settings could be taken into use.
+    ///
+    /// # Errors
+    /// When they cannot; nothing has changed.
+    pub(super) async fn check(&self, config: &Config) -> Result<(), StartError> {
+        let ring = key_ring(config, MasterKeys::MustExist, false, &mut Vec::new())?;
+        needed(&ring, self.store.sealed_counts().await?.keys())?;
+        let sessions = session_keys(config, &self.store, &self.vault).await?;
+        Sessions::new(sessions, config.admin.session_ttl)?;
+        Ok(())
+    }
+
     /// Takes these settings for the present ones, and their keys into use.
     ///
     /// # Errors
     /// When the keys cannot be used; then those in force stay.
-    pub(super) async fn adopt(&self, config: Config) -> Result<(), StartError> {
+    pub(super) async fn adopt(&self, config: Arc<Config>) -> Result<(), StartError> {
         let mut turn = self.turn.lock().await;
-        let config = Arc::new(config);
         self.take(&mut turn, &config).await?;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
@@ -141,12 +142,14 @@ impl Keys {
     /// rotation that did not find it yet has changed the keys before, and they are found here.
     pub(super) async fn refresh(&self) {
         let mut turn = self.turn.lock().await;
-        let config = match &self.reread {
+        let config = match &self.source {
             None => Ok(self.present()),
-            Some(reread) => {
-                let read = Arc::clone(&reread.0);
-                let done = tokio::task::spawn_blocking(move || read()).await;
-                done.unwrap_or_else(|error| Err(error.to_string())).map(Arc::new)
+            Some(source) => {
+                let read = Arc::clone(source);
+                match tokio::task::spawn_blocking(move || read()).await {
+                    Ok(read) => read.map(Arc::new).map_err(|error| chain(&error)),
+                    Err(error) => Err(error.to_string()),
+                }
             }
         };
         let taken = match config {
@@ -160,11 +163,7 @@ impl Keys {
             Ok(()) => turn.refused = None,
             Err(error) => {
                 turn.again = matches!(error, StartError::Store(_));
-                let mut why = error.to_string();
-                if let Some(source) = std::error::Error::source(&error) {
-                    why = format!("{why}: {source}");
-                }
-                self.say(&mut turn, &why);
+                self.say(&mut turn, &chain(&error));
             }
         }
     }

@@ -15,6 +15,7 @@ mod key_use;
 mod keys;
 mod ops;
 mod prober;
+mod reload;
 pub mod rotation;
 #[cfg(any(test, doctest))]
 mod secret_types;
@@ -31,20 +32,26 @@ use hyper_util::service::TowerToHyperService;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{checkpoints::Checkpoints, housekeeping::Chores, keys::Keys};
+use self::{
+    checkpoints::Checkpoints,
+    housekeeping::Chores,
+    keys::Keys,
+    reload::{Counter, Desk, Started, State},
+};
 pub use self::{
     demo_house::{DEMO_ADMIN, DemoAccess},
     error::StartError,
     foundation::{Foundation, MasterKeys},
-    keys::{Reread, reload_master_keys, reload_session_keys},
+    keys::{reload_master_keys, reload_session_keys},
+    reload::{ConfigSource, ReloadError, ReloadReport},
 };
 use crate::{
     admin::{self, AdminSettings, ClientAddress},
     catalogue::Catalogue,
     changes::Changes,
     config::{Config, Durability},
-    control::{Control, Notify},
-    domain::{Clock, EgressPolicy},
+    control::{Control, GatewayHandle, Notify, Occasion},
+    domain::{Actor, Clock, EgressPolicy},
     gateway::{Authenticator, Gateway, House},
     ledger::{Ledger, LedgerSettings, Recovered, Sharing, journal},
     limits::{Counters, Limiters, Share, Shared, Ticks},
@@ -68,14 +75,14 @@ pub struct StartOptions {
     pub demo: bool,
     /// Counters; made before the log begins, which counts too.
     pub metrics: Arc<Metrics>,
-    /// Where keys are read from again while the gateway runs; without it, from the settings of the start and the
-    /// gateway's own key file.
-    pub reread: Option<Reread>,
+    /// Where the configuration is read anew; without it a reload is refused, and keys are read again from the settings of
+    /// the start and the gateway's own key file.
+    pub source: Option<ConfigSource>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), demo: false, metrics: metrics(), reread: None }
+        Self { clock: Clock::system(), demo: false, metrics: metrics(), source: None }
     }
 }
 
@@ -95,13 +102,13 @@ pub struct App {
     pub control: Control,
     /// For whoever knows how many instances live: each grants its part of a rate limit when they do not count together.
     pub share: Share,
+    desk: Arc<Desk>,
     data_plane: Shutdown,
     admin_plane: Shutdown,
     background: CancellationToken,
     tracker: TaskTracker,
     checkpoints: Option<Arc<Checkpoints>>,
     store: Store,
-    keys: Arc<Keys>,
     _lock: InstanceLock,
 }
 
@@ -111,12 +118,18 @@ impl App {
     /// # Errors
     /// When another instance runs on the same data, a sealed row cannot be opened, or an address is taken.
     pub async fn start(mut config: Config, options: StartOptions) -> Result<Self, StartError> {
-        let StartOptions { clock, demo, metrics, reread } = options;
+        let StartOptions { clock, demo, metrics, source } = options;
+        let started = Started { at: clock.now(), since: Instant::now() };
         let tracker = TaskTracker::new();
         let background = CancellationToken::new();
+        if config.policy.file.is_some() && config.policy.pack.is_none() {
+            return Err(StartError::PolicyNotRead);
+        }
+        let mut built_in_allow = Vec::new();
         let built_in = if demo {
             let provider = crate::demo::start(&tracker, background.clone(), clock.clone()).await?;
-            config.egress_allow.push(demo_house::allow(provider.address));
+            built_in_allow.push(demo_house::allow(provider.address));
+            config.egress_allow.extend(built_in_allow.iter().cloned());
             Some(provider)
         } else {
             None
@@ -148,7 +161,7 @@ impl App {
             vault: Arc::clone(&vault),
             sessions: Arc::clone(&foundation.sessions),
             instance: ledger.id(),
-            reread,
+            source: source.clone(),
             config: Mutex::new(Arc::new(config.clone())),
             wake: tokio::sync::Notify::new(),
             turn: Default::default(),
@@ -165,8 +178,21 @@ impl App {
         let client = build_client(&config.upstream, Arc::new(egress.clone()))?;
         let upstream = Upstream::new(client, vault, Arc::new(egress.clone()));
         foundation.prober = prober::at(upstream.clone(), Arc::clone(&catalogue));
-        let control = foundation.control(&config, egress, Some(ledger.clone()), notify)?;
+        let control = foundation.control(&config, egress.clone(), Some(ledger.clone()), notify)?;
         prepare(&control, &config, &mut facts).await?;
+        let pack = config.policy.pack.clone();
+        control
+            .reconcile(&Actor::System, pack.as_deref(), Occasion::Start)
+            .await
+            .map_err(|source| StartError::References { source })?;
+        if let Some(pack) = &pack {
+            facts.push(format!(
+                "policy pack: {} {}, {} targets",
+                pack.name,
+                pack.version,
+                pack.targets.len()
+            ));
+        }
 
         let settings = Arc::new(config);
         let uses = Arc::new(KeyUses::default());
@@ -208,15 +234,6 @@ impl App {
                 }
             })
         });
-        let chores = Chores {
-            limiters,
-            store: store.clone(),
-            control: control.clone(),
-            clock: clock.clone(),
-            usage_retention: settings.usage_retention,
-            audit_retention: settings.audit.retention,
-        };
-        tracker.spawn(chores.run(background.clone()));
         let checkpoints = match &settings.audit.checkpoint {
             Some(sink) => Checkpoints::new(control.clone(), Arc::clone(&metrics), sink)?.map(Arc::new),
             None => None,
@@ -225,6 +242,39 @@ impl App {
             tracker.spawn(Arc::clone(checkpoints).run(background.clone()));
         }
         tracker.spawn(key_use::keep(uses, store.clone(), background.clone()));
+
+        let openings = Arc::clone(house.upstream.openings());
+        openings.count(settings.policy.log_all_access());
+        let desk = Arc::new(Desk {
+            control: control.clone(),
+            changes,
+            egress,
+            keys: Arc::clone(&keys),
+            openings,
+            clock: clock.clone(),
+            instance: house.ledger.id(),
+            source,
+            built_in: built_in_allow,
+            tracker: tracker.clone(),
+            state: Mutex::new(State {
+                config: Arc::clone(&settings),
+                waiting: Vec::new(),
+                last: None,
+                uses_since: started.at,
+            }),
+            started,
+            reloading: tokio::sync::Mutex::default(),
+        });
+        tracker.spawn(Arc::clone(&desk).follow_uses(background.clone()));
+        let chores = Chores {
+            limiters,
+            store: store.clone(),
+            control: control.clone(),
+            clock: clock.clone(),
+            usage_retention: settings.usage_retention,
+            desk: Arc::clone(&desk),
+        };
+        tracker.spawn(chores.run(background.clone()));
 
         let gateway = Gateway::new(Arc::clone(&house));
         let connections = ConnectionSettings::from(&*settings);
@@ -241,7 +291,10 @@ impl App {
             listen(settings.server.listen, connections.clone(), serve, &data_plane).await?
         };
         let admin = {
-            let admin_settings = AdminSettings { hosts: settings.admin.hosts.clone() };
+            let admin_settings = AdminSettings {
+                hosts: settings.admin.hosts.clone(),
+                gateway: GatewayHandle::new(Arc::new(Counter(Arc::clone(&desk)))),
+            };
             let router =
                 admin::router_with(control.clone(), &admin_settings, ops::router(Arc::clone(&house)));
             let serve = move |peer: SocketAddr| {
@@ -270,23 +323,36 @@ impl App {
             house,
             control,
             share,
+            desk,
             data_plane,
             admin_plane,
             background,
             tracker,
             checkpoints,
             store,
-            keys,
             _lock: lock,
         })
     }
 
-    /// Takes the master keys and the keys for sessions of `config` into use, without a pause for anybody.
+    /// Puts `config` in force, as far as that can be done without a restart, or leaves everything as it is.
     ///
     /// # Errors
-    /// When they cannot be used; then those in force stay.
-    pub async fn reload_keys(&self, config: Config) -> Result<(), StartError> {
-        self.keys.adopt(config).await
+    /// When a target of the policy pack cannot be used, a reference cannot be resolved, or the database does not answer.
+    pub async fn reload(&self, config: Config) -> Result<ReloadReport, ReloadError> {
+        self.desk.reload(&Actor::System, config).await
+    }
+
+    /// Reads the configuration anew from where it came, and puts it in force.
+    ///
+    /// # Errors
+    /// The same, and when what was read is invalid.
+    pub async fn reload_from_source(&self) -> Result<ReloadReport, ReloadError> {
+        self.desk.reload_from_source(&Actor::System).await
+    }
+
+    /// Writes to the audit log now how often provider keys were used, where the policy pack asks for it.
+    pub async fn write_key_uses(&self) {
+        self.desk.write_uses().await;
     }
 
     /// Stops in good order: no new requests, live ones get `timeout` (less if `hurry` is ready before), then every
@@ -295,6 +361,7 @@ impl App {
         let drained = self.data_plane.drain(timeout, hurry).await;
         let lost = self.house.ledger.close(Instant::now() + FLUSH_TIMEOUT).await;
         self.admin_plane.drain(ADMIN_DRAIN, std::future::pending()).await;
+        self.desk.write_uses().await;
         self.background.cancel();
         self.tracker.close();
         self.tracker.wait().await;
@@ -303,6 +370,7 @@ impl App {
         }
         drop(self.house);
         drop(self.control);
+        drop(self.desk);
         if let Err(error) = self.store.close().await {
             tracing::warn!(reason = %error, "store.close_failed");
         }
@@ -379,7 +447,7 @@ fn recovery_facts(recovered: &Recovered) -> Option<String> {
 
 /// Which upstream addresses the operator allows.
 pub fn egress_policy(config: &Config) -> EgressPolicy {
-    EgressPolicy::new(config.egress_allow.iter().map(|allowed| (allowed.host.clone(), allowed.port)))
+    EgressPolicy::new(reload::entries(config))
 }
 
 /// Where rates are counted.

@@ -1,12 +1,13 @@
 //! What an operator types. Data goes to standard output, everything else to standard error.
 //!
 //! Only `serve` locks the data directory; the other commands open the database beside a running gateway, act as actor
-//! `cli`, and what they change is in force there within a second. `instances` asks the running gateway instead.
+//! `cli`, and what they change is in force there within a second. `instances` and `gateway` ask the running gateway instead.
 
 mod admin;
 mod audit;
 mod budgets;
 mod doctor;
+mod gateway;
 mod instances;
 mod keys;
 mod master_key;
@@ -71,6 +72,9 @@ impl Shared {
 enum Command {
     /// Run the gateway.
     Serve(serve::Serve),
+    /// The same, with a policy pack; and a running gateway's status and reload.
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// People who administer it.
     #[command(subcommand)]
     Admin(admin::Admin),
@@ -125,6 +129,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve(serve) => serve.run(&shared).await,
+            Command::Gateway(gateway) => gateway.run(&shared).await,
             Command::Admin(admin) => admin.run(&shared).await,
             Command::MasterKey(master_key) => master_key.run(&shared).await,
             Command::SigningKey(signing_key) => signing_key.run(&shared).await,

@@ -25,6 +25,13 @@ pub(super) struct Target {
     url: Option<String>,
 }
 
+impl Target {
+    /// The gateway at `url`, or where the settings say when there is none.
+    pub(super) fn at(url: Option<String>) -> Self {
+        Self { url }
+    }
+}
+
 /// A gateway that is not asked as anybody.
 pub(super) struct Plane {
     url: String,

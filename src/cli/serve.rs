@@ -1,14 +1,14 @@
 //! `keystile serve`: the gateway, from its first line to its last.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::Args;
 
 use super::{Shared, output};
 use crate::{
-    app::{App, Reread, StartOptions},
-    config::{Config, Environment, Overrides, environment, reachable},
+    app::{App, StartOptions},
+    config::{Config, ConfigError, Environment, Overrides, environment, reachable},
     domain::Clock,
     server::{Drained, ReloadSignals, StopSignals, harden},
     telemetry::logs,
@@ -26,6 +26,9 @@ pub(super) struct Serve {
     /// Admin plane: where administrators call.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
+    /// A policy pack: providers' keys by reference, and what is audited.
+    #[arg(long, value_name = "FILE")]
+    policy_config: Option<String>,
     /// How long live requests may go on after SIGTERM, such as `30s`.
     #[arg(long, value_name = "DURATION")]
     drain_timeout: Option<String>,
@@ -39,6 +42,7 @@ impl Serve {
         let flags = Overrides {
             listen: self.listen.clone(),
             admin_listen: self.admin_listen.clone(),
+            policy_config: self.policy_config.clone(),
             drain_timeout: self.drain_timeout.clone(),
             ..shared.overrides()
         };
@@ -51,20 +55,14 @@ impl Serve {
     pub(super) async fn run(self, shared: &Shared) -> anyhow::Result<ExitCode> {
         let weak_spots = harden();
         let flags = self.flags(shared);
-        let config = settings(&flags, &environment()?, self.demo)?;
-        let reread = Reread::new({
-            let (flags, demo) = (flags.clone(), self.demo);
-            move || {
-                let read = environment().map_err(anyhow::Error::from);
-                let read = read.and_then(|environment| settings(&flags, &environment, demo));
-                read.map_err(|error| format!("{error:#}"))
-            }
-        });
+        let demo = self.demo;
+        let read = move || settings(&flags, &environment()?, demo);
+        let config = read()?;
         let options = StartOptions {
             clock: Clock::system(),
-            demo: self.demo,
+            demo,
             metrics: crate::app::metrics(),
-            reread: Some(reread),
+            source: Some(Arc::new(read)),
         };
         logs::start(&config.telemetry, &options.metrics)?;
         for (what, error) in weak_spots {
@@ -89,7 +87,10 @@ impl Serve {
         loop {
             tokio::select! {
                 () = signals.next() => break,
-                () = reloads.next() => reload(&flags, self.demo, &app).await,
+                () = reloads.next() => {
+                    // What came of it stands in the log, in the audit log and in `gateway status`.
+                    let _ = app.reload_from_source().await;
+                }
             }
         }
         tracing::info!(
@@ -111,48 +112,24 @@ impl Serve {
 
 /// The settings of a gateway. A demo has a database of its own: it deletes and makes keys and an owner, which nobody wants
 /// in a house that is lived in.
-fn settings(flags: &Overrides, environment: &Environment, demo: bool) -> anyhow::Result<Config> {
-    let config = Config::load(flags, environment)?;
+fn settings(flags: &Overrides, environment: &Environment, demo: bool) -> Result<Config, ConfigError> {
+    let mut config = Config::load(flags, environment)?;
     config.check_for_serve()?;
-    anyhow::ensure!(
-        !demo || config.database_url.is_none(),
-        "`--demo` keeps its data in `{DEMO_DATA}` and does not touch the configured database; start without `--demo`, or unset `KEYSTILE_DATABASE_URL` (`database.url` in the file)"
-    );
+    config.read_policy(environment)?;
+    if demo && config.database_url.is_some() {
+        let problem = format!(
+            "`--demo` keeps its data in `{DEMO_DATA}` and does not touch the configured database; start without `--demo`, or unset `KEYSTILE_DATABASE_URL` (`database.url` in the file)"
+        );
+        return Err(ConfigError::Contradiction { problem });
+    }
     Ok(config)
-}
-
-/// SIGHUP: the settings are read and checked again, and what lives in the database is taken over. An invalid
-/// configuration, or keys that cannot be used, change nothing. Addresses and timeouts are those of the start.
-async fn reload(flags: &Overrides, demo: bool, app: &App) {
-    let checked = environment()
-        .map_err(anyhow::Error::from)
-        .and_then(|environment| settings(flags, &environment, demo));
-    let config = match checked {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!(reason = %error, "reload: the configuration is invalid, the old one stays in force");
-            return;
-        }
-    };
-    if let Err(error) = app.reload_keys(config).await {
-        tracing::error!(reason = %format!("{:#}", anyhow::Error::new(error)), "reload: the keys cannot be used, the old ones stay in force");
-        return;
-    }
-    match app.control.reload_prices().await {
-        Ok(()) => tracing::info!(
-            "reload: the configuration is valid, keys and prices are up to date; other settings need a restart"
-        ),
-        Err(error) => {
-            tracing::error!(reason = %error, "reload: prices cannot be read, the old ones stay in force")
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)], demo: bool) -> anyhow::Result<Config> {
+    fn of(variables: &[(&str, &str)], demo: bool) -> Result<Config, ConfigError> {
         settings(&Overrides::default(), &variables.iter().copied().collect(), demo)
     }
 

@@ -17,26 +17,41 @@ const MASTER_KEY: &str = "PROVIDER_KEY_ENCRYPTION_KEY";
 /// What applications call their virtual key and its address, as the examples do: no settings of the gateway.
 const CLIENTS: [&str; 2] = ["KEYSTILE_KEY", "KEYSTILE_BASE_URL"];
 
-/// The variables that concern Keystile; everything else is left out. Its `Debug` shows names only.
+/// The variables that concern Keystile; everything else is left out, but for those that a policy pack names. Its `Debug`
+/// shows names only.
 #[derive(Default)]
-pub struct Environment(BTreeMap<String, Zeroizing<String>>);
+pub struct Environment {
+    ours: BTreeMap<String, Zeroizing<String>>,
+    others: Others,
+}
+
+/// Variables that are none of Keystile's. Nobody looks at one that the operator's policy pack does not name.
+#[derive(Default)]
+enum Others {
+    /// None, as in a test that gives none.
+    #[default]
+    Absent,
+    /// The process's, each read when it is named.
+    Process,
+    /// Handed in.
+    Given(BTreeMap<String, Zeroizing<String>>),
+}
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
         let wrap = |(name, value): (K, V)| (name.into(), Zeroizing::new(value.into()));
-        Self(
-            variables
-                .into_iter()
-                .map(wrap)
-                .filter(|(name, value)| concerns_us(name) && !value.is_empty())
-                .collect(),
-        )
+        let (ours, others) = variables
+            .into_iter()
+            .map(wrap)
+            .filter(|(_, value)| !value.is_empty())
+            .partition(|(name, _)| concerns_us(name));
+        Self { ours, others: Others::Given(others) }
     }
 }
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.ours.keys()).finish()
     }
 }
 
@@ -48,7 +63,8 @@ pub fn environment() -> Result<Environment, ConfigError> {
         let value = value.into_string().map_err(|_| ConfigError::NotText { variable: name.to_owned() })?;
         variables.insert(name.to_owned(), value);
     }
-    Ok(variables.into_iter().collect())
+    let ours = variables.into_iter().collect::<Environment>().ours;
+    Ok(Environment { ours, others: Others::Process })
 }
 
 impl Environment {
@@ -58,7 +74,7 @@ impl Environment {
         variable: &'static str,
     ) -> Result<Option<(Origin, Zeroizing<String>)>, ConfigError> {
         let twin = format!("{variable}_FILE");
-        let (direct, by_file) = (self.0.get(variable), self.0.get(&twin));
+        let (direct, by_file) = (self.ours.get(variable), self.ours.get(&twin));
         let path = match (direct, by_file) {
             (Some(_), Some(_)) => return Err(ConfigError::Both { variable }),
             (Some(value), None) => return Ok(Some((Origin::Variable(variable.to_owned()), value.clone()))),
@@ -72,9 +88,28 @@ impl Environment {
         }
     }
 
+    /// The variable of exactly this name, which the operator's policy pack names as a provider's secret. `None` when it
+    /// is not set, or empty. The gateway's own variables are not to be had in this way.
+    pub(super) fn named(&self, name: &str) -> Result<Option<Zeroizing<String>>, ConfigError> {
+        if concerns_us(name) {
+            return Ok(None);
+        }
+        match &self.others {
+            Others::Absent => Ok(None),
+            Others::Given(given) => Ok(given.get(name).cloned()),
+            Others::Process => match std::env::var_os(name).filter(|value| !value.is_empty()) {
+                None => Ok(None),
+                Some(value) => match value.into_string() {
+                    Ok(value) => Ok(Some(Zeroizing::new(value))),
+                    Err(_) => Err(ConfigError::NotText { variable: name.to_owned() }),
+                },
+            },
+        }
+    }
+
     /// Refuses variables that are no setting.
     pub(super) fn check_names(&self) -> Result<(), ConfigError> {
-        for (name, value) in &self.0 {
+        for (name, value) in &self.ours {
             let bare = name.strip_suffix("_FILE").unwrap_or(name);
             if table::variables().any(|known| known == name || known == bare) || is_service_link(name, value)
             {
@@ -91,7 +126,8 @@ impl Environment {
     }
 }
 
-fn concerns_us(name: &str) -> bool {
+/// Whether a variable is one of the gateway's own.
+pub(super) fn concerns_us(name: &str) -> bool {
     (name.starts_with("KEYSTILE_") && !CLIENTS.contains(&name))
         || name.strip_suffix("_FILE").unwrap_or(name) == MASTER_KEY
 }
@@ -156,6 +192,21 @@ mod tests {
         let gone = of(&[("KEYSTILE_ADMIN_TOKEN_FILE", "/nowhere/at/all")]);
         assert!(matches!(gone.value("KEYSTILE_ADMIN_TOKEN"), Err(ConfigError::Unreadable { .. })));
         assert!(of(&[("KEYSTILE_ADMIN_TOKEN", "")]).value("KEYSTILE_ADMIN_TOKEN").unwrap().is_none());
+    }
+
+    #[test]
+    fn at_059_only_the_named_variable_is_read_and_none_of_the_gateways_own() {
+        let given = of(&[("OPENAI_API_KEY", "sk-x"), ("PROVIDER_KEY_ENCRYPTION_KEY", "canary")]);
+        let named = |name: &str| given.named(name).unwrap().map(|value| value.to_string());
+        assert_eq!(named("OPENAI_API_KEY").as_deref(), Some("sk-x"));
+        for none in ["openai_api_key", "OPENAI_API_KEY_FILE", "PROVIDER_KEY_ENCRYPTION_KEY", "KEYSTILE_KEY"] {
+            assert_eq!(named(none), None, "{none}");
+        }
+        // The process's own: read by name, and not kept.
+        let process = environment().unwrap();
+        assert!(process.named("PATH").unwrap().is_some());
+        assert!(!format!("{process:?}").contains("PATH"));
+        assert_eq!(process.named("KEYSTILE_NO_SUCH_VARIABLE").unwrap(), None);
     }
 
     #[test]

@@ -70,6 +70,18 @@ pub enum ConfigError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The policy pack names a variable that is not set.
+    #[error(
+        "{origin}: target `{target}` takes its key from the variable `{variable}`, which is not set; set it, or name another"
+    )]
+    MissingVariable {
+        /// Where.
+        origin: Origin,
+        /// The target that names it.
+        target: String,
+        /// The variable.
+        variable: String,
+    },
     /// A variable and its `…_FILE` at once.
     #[error("`{variable}` and `{variable}_FILE` are both set; keep one of them")]
     Both {

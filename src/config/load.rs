@@ -29,6 +29,8 @@ pub struct Overrides {
     pub admin_listen: Option<String>,
     /// `--data-dir`.
     pub data_dir: Option<String>,
+    /// `--policy-config`: the policy pack's file.
+    pub policy_config: Option<String>,
     /// `--drain-timeout`.
     pub drain_timeout: Option<String>,
     /// `--log`: a filter.
@@ -44,6 +46,7 @@ impl Overrides {
             ("--listen", "server.listen", &self.listen),
             ("--admin-listen", "server.admin_listen", &self.admin_listen),
             ("--data-dir", "server.data_dir", &self.data_dir),
+            ("--policy-config", "policy.file", &self.policy_config),
             ("--drain-timeout", "server.drain_timeout", &self.drain_timeout),
             ("--log", "log.filter", &self.log),
             ("--log-format", "log.format", &self.log_format),
@@ -59,6 +62,8 @@ impl Config {
     pub fn load(flags: &Overrides, environment: &Environment) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         config.apply_file(Path::new("config/default.yaml"), DEFAULTS)?;
+        // What nobody changes has no origin but the default.
+        config.origins.clear();
 
         let file = match &flags.config {
             Some(path) => Some((Origin::Flag("--config"), path.clone())),
@@ -99,11 +104,11 @@ impl Config {
     }
 
     fn apply(&mut self, setting: &table::Setting, value: Value, origin: Origin) -> Result<(), ConfigError> {
-        (setting.set)(self, value).map_err(|problem| ConfigError::Invalid {
-            origin,
-            name: setting.name(),
-            problem,
-        })
+        if let Err(problem) = (setting.set)(self, value) {
+            return Err(ConfigError::Invalid { origin, name: setting.name(), problem });
+        }
+        self.origins.note(setting.name(), origin);
+        Ok(())
     }
 }
 
@@ -231,12 +236,14 @@ mod tests {
                 ("KEYSTILE_JWT_KEYS", &format!("k1:{long}")),
                 ("KEYSTILE_ADMIN_PASSWORD", long),
                 ("PROVIDER_KEY_ENCRYPTION_KEY", long),
+                ("KEYSTILE_SECRET_ENCRYPTION_KEY", long),
                 ("KEYSTILE_DATABASE_URL", &format!("postgres://u:{long}@h/d")),
                 ("KEYSTILE_REDIS_URL", &format!("rediss://:{long}@h:6380/1")),
             ],
         )
         .unwrap();
         assert!(!format!("{config:?}").contains("canary"));
+        assert!(!format!("{:?}", config.values()).contains("canary"));
         for (name, value) in [
             ("KEYSTILE_JWT_KEYS", "k1:canary"),
             ("KEYSTILE_ADMIN_PASSWORD", "canary"),

@@ -1,9 +1,10 @@
 //! The settings, one struct a section.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
+use super::{origins::Origins, pack::PolicyPack};
 use crate::domain::{sqlite_file, sqlite_url};
 
 const KIB: usize = 1024;
@@ -62,8 +63,12 @@ pub struct Config {
     pub upstream: Upstream,
     /// Private upstreams that are allowed: exactly these hosts and ports.
     pub egress_allow: Vec<EgressAllow>,
+    /// The operator's policy pack.
+    pub policy: Policy,
     /// Logs.
     pub telemetry: Telemetry,
+    /// Where each value came from.
+    pub origins: Origins,
 }
 
 impl Config {
@@ -158,6 +163,8 @@ pub enum CheckpointSink {
 pub struct Vault {
     /// The first seals, all open; empty means that `serve` may make one on SQLite.
     pub master_keys: Vec<MasterKeyText>,
+    /// Keys for config variables: the first seals, all open; empty means that they are derived from the master keys.
+    pub secret_keys: Vec<SecretText>,
     /// Whether services may fetch keys that were uploaded as retrievable.
     pub allow_retrieval: bool,
     /// Whether uploads are retrievable unless they say otherwise.
@@ -312,6 +319,27 @@ pub struct EgressAllow {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// The operator's policy pack.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Where it is; `None` for a gateway without one.
+    pub file: Option<PathBuf>,
+    /// What is in it, once [`Config::read_policy`] has read it.
+    pub pack: Option<Arc<PolicyPack>>,
+}
+
+impl Policy {
+    /// How long audit entries are kept, if the pack says so.
+    pub fn audit_retention(&self) -> Option<Duration> {
+        self.pack.as_ref()?.audit.retention
+    }
+
+    /// Whether the use of provider keys is audited.
+    pub fn log_all_access(&self) -> bool {
+        self.pack.as_ref().is_some_and(|pack| pack.audit.log_all_access)
+    }
 }
 
 /// Logs.

@@ -3,6 +3,7 @@
 
 use super::{
     settings::Config,
+    show::Show,
     value::{self, Value},
 };
 
@@ -14,6 +15,12 @@ pub(super) struct Setting {
     pub(super) variable: Option<&'static str>,
     /// Reads a value into place.
     pub(super) set: fn(&mut Config, Value) -> Result<(), String>,
+    /// The value as people may see it; a secret is `(set)`.
+    pub(super) show: fn(&Config) -> String,
+    /// Whether two configurations say the same.
+    pub(super) same: fn(&Config, &Config) -> bool,
+    /// Takes the value over from another configuration.
+    pub(super) copy: fn(&mut Config, &Config),
 }
 
 impl Setting {
@@ -38,6 +45,9 @@ macro_rules! settings {
                     config.$($place).+ = read(value)?;
                     Ok(())
                 },
+                show: |config| Show::show(&config.$($place).+),
+                same: |one, other| Show::same(&one.$($place).+, &other.$($place).+),
+                copy: |to, from| to.$($place).+ = from.$($place).+.clone(),
             },
         )*];
     };
@@ -61,6 +71,7 @@ settings! {
     Some("audit.retention"), Some("KEYSTILE_AUDIT_RETENTION") => audit.retention = value::audit_retention;
     Some("vault.master_key_file"), None => vault.master_keys = value::master_key_file;
     None, Some("PROVIDER_KEY_ENCRYPTION_KEY") => vault.master_keys = value::master_keys;
+    None, Some("KEYSTILE_SECRET_ENCRYPTION_KEY") => vault.secret_keys = value::master_keys;
     Some("vault.allow_retrieval"), Some("KEYSTILE_VAULT_ALLOW_RETRIEVAL")
         => vault.allow_retrieval = value::flag;
     Some("vault.retrievable_by_default"), Some("KEYSTILE_VAULT_RETRIEVABLE_BY_DEFAULT")
@@ -98,10 +109,23 @@ settings! {
     Some("upstream.heartbeat_after"), None => upstream.heartbeat_after = value::duration;
     Some("upstream.drain_after_disconnect"), None
         => upstream.drain_after_disconnect = value::duration_or_zero;
+    Some("policy.file"), Some("KEYSTILE_POLICY_CONFIG") => policy.file = |v| value::path(v).map(Some);
     Some("egress.allow"), Some("KEYSTILE_EGRESS_ALLOW") => egress_allow = value::egress_allow;
     Some("log.filter"), Some("KEYSTILE_LOG") => telemetry.log_filter = value::log_filter;
     Some("log.format"), Some("KEYSTILE_LOG_FORMAT") => telemetry.log_format = value::log_format;
 }
+
+/// What a reload puts in force; everything else waits for a restart.
+pub(super) const RELOADED: [&str; 8] = [
+    "policy.file",
+    "egress.allow",
+    "vault.master_key_file",
+    "PROVIDER_KEY_ENCRYPTION_KEY",
+    "KEYSTILE_SECRET_ENCRYPTION_KEY",
+    "KEYSTILE_JWT_KEYS",
+    "admin.session_ttl",
+    "audit.retention",
+];
 
 /// The setting with this key.
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {

@@ -124,7 +124,8 @@ impl Act<'_> {
         Ok(())
     }
 
-    async fn record(&mut self, event: AuditEvent) -> Result<(), ControlError> {
+    /// Writes an audit entry of its own, for an act that does several things.
+    pub(super) async fn record(&mut self, event: AuditEvent) -> Result<(), ControlError> {
         let seq = self.head.seq + 1;
         let link =
             audit::chain(&self.control.audit_key, seq, &self.head.mac, AuditId::generate(), self.at, event);

@@ -38,6 +38,12 @@ pub enum ControlError {
     /// An instance's leases cannot be released, because it lives or may live.
     #[error("{0}")]
     InstanceAlive(String),
+    /// A config variable does not open as what its row says it is.
+    #[error("{0}")]
+    Unresolvable(String),
+    /// A configuration that was read anew cannot be taken; the old one stays in force.
+    #[error("{0}; the old configuration stays in force")]
+    InvalidConfiguration(String),
     /// An `Idempotency-Key` came again with something else.
     #[error("this `Idempotency-Key` was used for another request; choose a new one")]
     IdempotencyMismatch,
@@ -109,6 +115,17 @@ impl ControlError {
     /// A mistake in the request.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into() }
+    }
+
+    /// Whether a reference to a config variable could not be resolved.
+    pub(super) fn is_about_a_reference(&self) -> bool {
+        match self {
+            Self::Unresolvable(_) => true,
+            Self::Invalid { code, .. } => {
+                matches!(*code, "unknown_variable" | "variable_not_sensitive" | "unfit_variable")
+            }
+            _ => false,
+        }
     }
 
     /// A mistake in the request that has no name of its own.

@@ -13,10 +13,10 @@ use super::{Control, ControlError, InstanceState, act::permit};
 use crate::{
     domain::{Actor, AuditAction, InstanceId, Permission, Timestamp},
     store::{
-        MasterKeyState, SealedColumn, SealedFor, SealedText, Tx, master_key_set, master_key_state,
-        master_keys, sealed_counts, sealed_replace,
+        MasterKeyState, SealedColumn, SealedFor, SealedText, SealedVariable, Tx, master_key_set,
+        master_key_state, master_keys, sealed_counts, sealed_replace,
     },
-    vault::{HouseSecretName, OpenError, SealedRow},
+    vault::{HouseSecretName, OpenError, SealedRow, VariableRow},
 };
 
 /// How many texts are replaced in one transaction.
@@ -172,7 +172,7 @@ impl Control {
             act.commit_unaudited().await?;
         } else {
             master_key_set(act.tx(), &kid, MasterKeyState::Rotating, act.at()).await?;
-            let left = others(&sealed_counts(act.tx()).await?, &kid);
+            let left = self.others(&sealed_counts(act.tx()).await?, &kid);
             let event = act
                 .event(AuditAction::MasterKeyRotationStarted, None, &kid)
                 .with("from", names(&left))
@@ -186,7 +186,10 @@ impl Control {
     pub async fn rotation_step(&self, actor: &Actor, rotation: &mut Rotation) -> Result<bool, ControlError> {
         permit(actor, Permission::ManageHouse)?;
         let Some(&column) = SealedColumn::ALL.get(rotation.column) else { return Ok(false) };
-        let lot = self.store.sealed_elsewhere(column, &rotation.kid, &rotation.after, LOT).await?;
+        let lot = self
+            .store
+            .sealed_elsewhere(column, self.sealing_kid(column, rotation).as_str(), &rotation.after, LOT)
+            .await?;
         let Some(last) = lot.last() else {
             rotation.column += 1;
             rotation.after.clear();
@@ -241,7 +244,7 @@ impl Control {
         let mut act = self.begin(actor, Permission::ManageHouse).await?;
         let kid = &rotation.kid;
         let counts = sealed_counts(act.tx()).await?;
-        if !others(&counts, kid).is_empty() {
+        if !self.others(&counts, kid).is_empty() {
             return Ok(None);
         }
         let rows = counts.get(kid).copied().unwrap_or_default();
@@ -263,7 +266,7 @@ impl Control {
         let ring = self.vault.ring();
         let counts = sealed_counts(act.tx()).await?;
         let known = master_keys(act.tx()).await?;
-        let left = others(&counts, ring.primary());
+        let left = self.others(&counts, ring.primary());
         if !left.is_empty() || known.iter().any(|key| key.state == MasterKeyState::Rotating) {
             return Err(ControlError::Conflict(format!(
                 "{} sealed rows stand under other master keys, or a rotation is not over; run `keystile master-key rotate` first",
@@ -287,12 +290,33 @@ impl Control {
         Ok(Retired { kids })
     }
 
+    /// What stands under other keys than the master key `kid` and, where config variables have one of their own, that.
+    fn others(&self, counts: &BTreeMap<String, u64>, kid: &str) -> BTreeMap<String, u64> {
+        let ring = self.vault.ring();
+        let other = |each: &str| each != kid && each != ring.variable_kid();
+        counts.iter().filter(|(each, _)| other(each)).map(|(each, count)| (each.clone(), *count)).collect()
+    }
+
+    /// Under which key the texts of a column are to stand.
+    fn sealing_kid(&self, column: SealedColumn, rotation: &Rotation) -> String {
+        match column {
+            SealedColumn::ConfigVariable => self.vault.ring().variable_kid().to_owned(),
+            _ => rotation.kid.clone(),
+        }
+    }
+
     /// The same secret under the key that seals.
     fn resealed(&self, text: &SealedText) -> Result<String, OpenError> {
         match (text.column, &text.bound) {
             (SealedColumn::HouseSecret, _) => {
                 let name = HouseSecretName::named(&text.id).ok_or(OpenError::Mismatch { field: "name" })?;
                 self.vault.reseal_house(name, &text.sealed)
+            }
+            (SealedColumn::ConfigVariable, _) => {
+                let SealedVariable { tenant, id, name } =
+                    text.variable.as_ref().ok_or(OpenError::Malformed)?;
+                let row = VariableRow { tenant: *tenant, id: *id, name };
+                self.vault.reseal_variable(&row, &text.sealed)
             }
             (SealedColumn::CloudSecrets, Some(bound)) => {
                 self.vault.reseal_cloud(&row_of(bound, &text.sealed))
@@ -313,11 +337,6 @@ fn row_of<'a>(bound: &'a SealedFor, sealed: &'a str) -> SealedRow<'a> {
         origin: &bound.origin,
         sealed,
     }
-}
-
-/// What stands under other keys.
-fn others(counts: &BTreeMap<String, u64>, kid: &str) -> BTreeMap<String, u64> {
-    counts.iter().filter(|(each, _)| *each != kid).map(|(each, count)| (each.clone(), *count)).collect()
 }
 
 fn names(counts: &BTreeMap<String, u64>) -> String {

@@ -17,14 +17,17 @@ mod budgets;
 mod checkpoints;
 mod checks;
 mod clouds;
+mod config_variables;
 mod csv;
 mod error;
+mod gateway;
 mod idempotency;
 mod instances;
 mod limits;
 mod master_keys;
 mod own_password;
 mod patch;
+mod policy_pack;
 mod prices;
 mod provider_keys;
 mod references;
@@ -66,13 +69,18 @@ pub use clouds::{
     HuggingFaceKeyConfig, HuggingFaceKeyConfigView, REDACTED, S3Bucket, SecretView, VertexKeyConfig,
     VertexKeyConfigView,
 };
+pub use config_variables::{ConfigVariableChange, ConfigVariableView, NewConfigVariable};
 pub use error::ControlError;
+pub use gateway::{
+    GatewayHandle, GatewayStatus, LastReload, Later, Operated, PackView, ReloadView, SettingView, TargetView,
+};
 pub use idempotency::Idempotency;
 pub use instances::{InstanceState, InstanceView, ReleasedView, Sight};
 pub use limits::{LimitChanges, LimitsView};
 pub use master_keys::{Closed, InstanceKeysView, MasterKeyView, MasterKeysView, Retired, Rotated, Rotation};
 pub use own_password::PasswordChange;
 pub use patch::Patch;
+pub use policy_pack::{Occasion, Reconciled};
 pub use prices::{NewPrice, NewPrices, PriceView, PricesView};
 pub use provider_keys::{
     NewProviderKey, Prober, PromoteKey, ProviderKeyChange, ProviderKeyView, ReferenceView, RefusalView,

@@ -109,7 +109,7 @@ fn not_a_reference(field: &str, text: &str) -> Result<(), ControlError> {
 }
 
 /// Whether somebody sent back what a screen showed instead of a key.
-fn is_mask(text: &str) -> bool {
+pub(super) fn is_mask(text: &str) -> bool {
     let filler = |c: char| matches!(c, '*' | '·');
     ["***", "…", "...", "•", "●", "█"].iter().any(|mask| text.contains(mask))
         || (!text.is_empty() && text.chars().all(filler))

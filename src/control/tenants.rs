@@ -13,8 +13,8 @@ use super::{
 use crate::{
     domain::{Actor, AuditAction, NanoUsd, Permission, TenantId, Timestamp, Zone},
     store::{
-        Page, Paged, StoredLimits, Tenant, TenantScope, provider_keys_delete, service_tokens_delete,
-        tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update,
+        Page, Paged, StoredLimits, Tenant, TenantScope, config_variables_delete, provider_keys_delete,
+        service_tokens_delete, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update,
         user_count_active_owners, users_delete, virtual_keys_revoke,
     },
 };
@@ -160,8 +160,8 @@ impl Control {
         self.view_tenant(tenant).await
     }
 
-    /// Deletes a tenant: its keys are revoked, its provider keys, service tokens and users removed. Its usage and its audit entries
-    /// stay.
+    /// Deletes a tenant: its keys are revoked, its provider keys, config variables, service tokens and users removed. Its
+    /// usage and its audit entries stay.
     pub async fn tenant_delete(&self, actor: &Actor, id: &str) -> Result<(), ControlError> {
         let mut act = self.begin(actor, Permission::ManageHouse).await?;
         let id: TenantId = id.parse().map_err(|_| ControlError::NotFound("tenant"))?;
@@ -178,6 +178,7 @@ impl Control {
         virtual_keys_revoke(act.tx(), id, act.at()).await?;
         provider_keys_delete(act.tx(), id).await?;
         service_tokens_delete(act.tx(), id).await?;
+        config_variables_delete(act.tx(), id).await?;
         users_delete(act.tx(), id).await?;
         if owners > 0 && user_count_active_owners(act.tx()).await? == 0 {
             return Err(ControlError::Conflict(

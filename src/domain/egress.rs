@@ -5,7 +5,10 @@
 //! private needs an entry of the operator's own list, which is per host and port and matches the host as it is
 //! written. Link-local and metadata addresses are refused even then.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
 
 use url::{Host, Url};
 
@@ -66,20 +69,33 @@ pub struct UpstreamUrl {
 /// The operator's list and the rules around it.
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
-    allowed: Vec<(String, u16)>,
+    /// Clones share it: a reload of the configuration changes the list for everybody who asks.
+    allowed: Arc<RwLock<Vec<(String, u16)>>>,
 }
 
 impl EgressPolicy {
     /// From the operator's `egress.allow` entries: host as it is written, and port.
     pub fn new(allowed: impl IntoIterator<Item = (String, u16)>) -> Self {
+        let policy = Self::default();
+        policy.allow_only(allowed);
+        policy
+    }
+
+    /// Replaces the operator's list.
+    pub fn allow_only(&self, allowed: impl IntoIterator<Item = (String, u16)>) {
         let plain = |host: String| unbracketed(&host).to_ascii_lowercase();
-        Self { allowed: allowed.into_iter().map(|(host, port)| (plain(host), port)).collect() }
+        let list = allowed.into_iter().map(|(host, port)| (plain(host), port)).collect();
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = list;
+    }
+
+    fn list(&self) -> RwLockReadGuard<'_, Vec<(String, u16)>> {
+        self.allowed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the operator listed exactly this host and port.
     pub fn is_listed(&self, host: &str, port: u16) -> bool {
         let host = unbracketed(host);
-        self.allowed.iter().any(|(allowed, at)| {
+        self.list().iter().any(|(allowed, at)| {
             *at == port && allowed.len() == host.len() && allowed.eq_ignore_ascii_case(host)
         })
     }
@@ -97,7 +113,7 @@ impl EgressPolicy {
 
     fn is_listed_on_some_port(&self, host: &str) -> bool {
         let host = unbracketed(host);
-        self.allowed.iter().any(|(allowed, _)| allowed.eq_ignore_ascii_case(host))
+        self.list().iter().any(|(allowed, _)| allowed.eq_ignore_ascii_case(host))
     }
 
     /// Reads a `base_url` and says whether it may be stored and called.

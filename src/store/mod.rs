@@ -9,6 +9,7 @@ mod budgets;
 pub mod change_log;
 mod charges;
 mod columns;
+mod config_variables;
 mod connection;
 mod counters;
 mod error;
@@ -22,6 +23,7 @@ mod page;
 mod prices;
 mod provider_key_use;
 mod provider_keys;
+mod references;
 mod retention;
 mod rollup;
 pub(crate) mod rows;
@@ -55,6 +57,10 @@ pub use budgets::{
 pub use change_log::{CHANGES_AT_ONCE, Change};
 pub use charges::Charge;
 pub use columns::StoredLimits;
+pub use config_variables::{
+    ConfigVariable, VariableValue, config_variable_delete, config_variable_find, config_variable_insert,
+    config_variable_named, config_variable_reseal, config_variable_update, config_variables_delete,
+};
 pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use counters::CounterState;
 pub use error::{OpenError, StoreError};
@@ -74,8 +80,9 @@ pub use provider_keys::{
     ProviderKey, StagedSecret, provider_key_delete, provider_key_find, provider_key_insert,
     provider_key_update, provider_keys_delete, provider_keys_of,
 };
+pub use references::{provider_keys_referring, provider_keys_resolved};
 pub use scope::TenantScope;
-pub use sealed::{SealedColumn, SealedFor, SealedText, sealed_counts, sealed_replace};
+pub use sealed::{SealedColumn, SealedFor, SealedText, SealedVariable, sealed_counts, sealed_replace};
 pub use service_tokens::{
     PresentedToken, ServiceToken, service_token_delete, service_token_find, service_token_insert,
     service_token_secret_insert, service_token_secrets_retire, service_token_update, service_tokens_delete,

@@ -173,7 +173,7 @@ async fn find(
     read(row.ok_or(StoreError::NotFound)?)
 }
 
-fn read(row: Model) -> Result<ProviderKey, StoreError> {
+pub(super) fn read(row: Model) -> Result<ProviderKey, StoreError> {
     let corrupt = |what| StoreError::Corrupt { table: TABLE, what };
     Ok(ProviderKey {
         id: rows::id(TABLE, &row.id)?,

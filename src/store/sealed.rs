@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 
 use super::{Store, StoreError, Tx, rows};
-use crate::domain::{ProviderKeyId, TenantId};
+use crate::domain::{ConfigVariableId, ProviderKeyId, TenantId};
 
 const PAGE: u32 = 500;
 
@@ -24,12 +24,19 @@ pub enum SealedColumn {
     StagedProviderKey,
     /// The secrets of their clouds.
     CloudSecrets,
+    /// Sensitive config variables.
+    ConfigVariable,
 }
 
 impl SealedColumn {
     /// Every one of them.
-    pub const ALL: [Self; 4] =
-        [Self::HouseSecret, Self::ProviderKey, Self::StagedProviderKey, Self::CloudSecrets];
+    pub const ALL: [Self; 5] = [
+        Self::HouseSecret,
+        Self::ProviderKey,
+        Self::StagedProviderKey,
+        Self::CloudSecrets,
+        Self::ConfigVariable,
+    ];
 
     /// Table, primary key, and the column itself.
     const fn place(self) -> (&'static str, &'static str, &'static str) {
@@ -38,6 +45,7 @@ impl SealedColumn {
             Self::ProviderKey => ("provider_key", "id", "sealed"),
             Self::StagedProviderKey => ("provider_key", "id", "staged_sealed"),
             Self::CloudSecrets => ("provider_key", "id", "cloud_sealed"),
+            Self::ConfigVariable => ("config_variable", "id", "sealed"),
         }
     }
 
@@ -48,6 +56,7 @@ impl SealedColumn {
             Self::ProviderKey => "provider_key",
             Self::StagedProviderKey => "staged provider_key",
             Self::CloudSecrets => "cloud of provider_key",
+            Self::ConfigVariable => "config_variable",
         }
     }
 
@@ -70,6 +79,17 @@ pub struct SealedFor {
     pub origin: String,
 }
 
+/// The row of a sealed config variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedVariable {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub id: ConfigVariableId,
+    /// Its name.
+    pub name: String,
+}
+
 /// A sealed text and where it stands.
 #[derive(Clone)]
 pub struct SealedText {
@@ -79,7 +99,9 @@ pub struct SealedText {
     pub id: String,
     /// For a provider key: its row.
     pub bound: Option<SealedFor>,
-    /// `v1.<kid>.<fernet token>`.
+    /// For a config variable: its row.
+    pub variable: Option<SealedVariable>,
+    /// `v1.<kid>.<fernet token>`, or `v2.<kid>.…` of a config variable.
     pub sealed: String,
 }
 
@@ -132,7 +154,11 @@ impl Store {
     ) -> Result<Vec<SealedText>, StoreError> {
         let db = self.reader();
         let (table, id, sealed) = column.place();
-        let bound = if column.of_a_provider_key() { r#", "tenant_id", "provider", "origin""# } else { "" };
+        let bound = match column {
+            _ if column.of_a_provider_key() => r#", "tenant_id", "provider", "origin""#,
+            SealedColumn::ConfigVariable => r#", "tenant_id", "name""#,
+            _ => "",
+        };
         let mut values: Vec<Value> = vec![after.into()];
         let only = match not_under {
             Some(kid) => {
@@ -178,7 +204,7 @@ pub async fn sealed_replace(
     Ok(tx.execute_raw(statement).await?.rows_affected() == 1)
 }
 
-/// `v1.<8 hex digits>.…`: the digits.
+/// `v1.<8 hex digits>.…` or `v2.<8 hex digits>.…`: the digits.
 fn kid_of(column: &str) -> String {
     format!(r#"substr("{column}", 4, 8)"#)
 }
@@ -214,7 +240,16 @@ fn read(column: SealedColumn, row: &QueryResult) -> Result<SealedText, StoreErro
     } else {
         None
     };
-    Ok(SealedText { column, id, bound, sealed: row.try_get_by_index(1)? })
+    let variable = if column == SealedColumn::ConfigVariable {
+        Some(SealedVariable {
+            tenant: rows::id("config_variable", &row.try_get_by_index::<String>(2)?)?,
+            id: rows::id("config_variable", &id)?,
+            name: row.try_get_by_index(3)?,
+        })
+    } else {
+        None
+    };
+    Ok(SealedText { column, id, bound, variable, sealed: row.try_get_by_index(1)? })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use reqwest::{Client, Method, Request, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{Failure, SentMark, sent::MarkedBody};
+use super::{Failure, Openings, SentMark, sent::MarkedBody};
 use crate::{
     catalogue::AuthStyle,
     dialects::UpstreamRequest,
@@ -28,7 +28,7 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// A provider key's `base_url`, read and checked at its first use. Kept with what was loaded of the key: a key that
-/// changes is loaded anew, and the policy stays the same as long as the process.
+/// changes is loaded anew, and so is every key when the policy changes.
 #[derive(Debug, Default)]
 pub struct CheckedUrl(OnceLock<Url>);
 
@@ -88,12 +88,18 @@ pub struct Upstream {
     pub(super) client: Client,
     pub(super) vault: Arc<Vault>,
     pub(super) policy: Arc<EgressPolicy>,
+    openings: Arc<Openings>,
 }
 
 impl Upstream {
     /// From the one client, the vault, and the policy on addresses.
     pub fn new(client: Client, vault: Arc<Vault>, policy: Arc<EgressPolicy>) -> Self {
-        Self { client, vault, policy }
+        Self { client, vault, policy, openings: Arc::default() }
+    }
+
+    /// How often each key was opened.
+    pub fn openings(&self) -> &Arc<Openings> {
+        &self.openings
     }
 
     /// Sends one request and waits for the answer's head.
@@ -146,6 +152,7 @@ impl Upstream {
             tracing::error!(provider_key = %grant.provider_key(), reason = %error, "vault.open_failed");
             Failure::Unsealable(error.reason())
         })?;
+        self.openings.note(grant.tenant(), grant.provider_key());
         if !secret.is_empty() {
             let (name, value) = credential(target.auth, &secret)
                 .ok_or(Failure::Unusable("the stored provider key cannot be put in a header"))?;

@@ -10,6 +10,7 @@ mod classify;
 mod client;
 mod health;
 mod key_use;
+mod openings;
 mod sent;
 
 pub use attempt::{Call, CheckedUrl, Target, Upstream};
@@ -18,4 +19,5 @@ pub use classify::{Failure, Verdict};
 pub use client::{build_client, build_operator_client};
 pub use health::{Health, Standing};
 pub use key_use::{KeyUses, Noted, Touched};
+pub use openings::{Opened, Openings};
 pub use sent::SentMark;

@@ -19,7 +19,10 @@ use fernet::Fernet;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::entropy;
+use super::{
+    entropy,
+    siv::{SecretKeyError, VariableKey},
+};
 use crate::config::{MasterKeyText, SecretText};
 
 const KEY_BYTES: usize = 32;
@@ -109,6 +112,8 @@ pub enum KeyFileError {
 struct MasterKey {
     kid: String,
     fernet: Fernet,
+    /// Derived from it, for config variables.
+    variables: VariableKey,
 }
 
 /// A key that was dropped, and until when it opens.
@@ -117,10 +122,12 @@ struct Leaving {
     until: Instant,
 }
 
-/// Master keys by order, never empty: the first seals, all open.
+/// Master keys by order, never empty: the first seals, all open. Beside them the operator's keys for config variables,
+/// if there are any; without them, keys derived from the master keys do that work.
 pub struct KeyRing {
     keys: Vec<Arc<MasterKey>>,
     leaving: Vec<Leaving>,
+    secret_keys: Vec<VariableKey>,
 }
 
 impl KeyRing {
@@ -138,7 +145,19 @@ impl KeyRing {
             }
             keys.push(Arc::new(key));
         }
-        if keys.is_empty() { Err(KeyRingError::Empty) } else { Ok(Self { keys, leaving: Vec::new() }) }
+        if keys.is_empty() {
+            Err(KeyRingError::Empty)
+        } else {
+            Ok(Self { keys, leaving: Vec::new(), secret_keys: Vec::new() })
+        }
+    }
+
+    /// Adds the operator's keys for config variables: the first seals them, all open.
+    ///
+    /// # Errors
+    /// For a key that is malformed, weak or given twice.
+    pub fn with_secret_keys(self, texts: &[SecretText]) -> Result<Self, SecretKeyError> {
+        Ok(Self { secret_keys: VariableKey::parse_all(texts)?, ..self })
     }
 
     /// This ring as the successor of `before`: what it lacks of that one opens for a while longer, and nothing is sealed
@@ -181,13 +200,38 @@ impl KeyRing {
     }
 
     pub(super) fn opening(&self, kid: &str) -> Option<&Fernet> {
+        self.master(kid).map(|key| &key.fernet)
+    }
+
+    fn master(&self, kid: &str) -> Option<&MasterKey> {
         let loaded = self.keys.iter().find(|key| key.kid == kid);
         // Only for a key that is not loaded, which is next to never: the clock is not asked otherwise.
         let leaving = || {
             let left = self.leaving.iter().find(|left| left.key.kid == kid)?;
             (left.until > Instant::now()).then_some(&left.key)
         };
-        loaded.or_else(leaving).map(|key| &key.fernet)
+        loaded.or_else(leaving).map(Arc::as_ref)
+    }
+
+    /// The id of the key that seals config variables.
+    pub fn variable_kid(&self) -> &str {
+        self.variable_sealing().kid()
+    }
+
+    /// The ids of the operator's keys for config variables; the one that seals comes first.
+    pub fn secret_kids(&self) -> impl Iterator<Item = &str> {
+        self.secret_keys.iter().map(VariableKey::kid)
+    }
+
+    /// The key that seals config variables now.
+    pub(super) fn variable_sealing(&self) -> &VariableKey {
+        self.secret_keys.first().unwrap_or_else(|| &self.first().variables)
+    }
+
+    /// The key that opens what was sealed under `kid`, whether it is the operator's or derived from a master key.
+    pub(super) fn variable_opening(&self, kid: &str) -> Option<&VariableKey> {
+        let own = self.secret_keys.iter().find(|key| key.kid() == kid);
+        own.or_else(|| self.master(kid).map(|key| &key.variables))
     }
 
     fn first(&self) -> &MasterKey {
@@ -215,7 +259,8 @@ impl MasterKey {
             return Err(KeyRingError::Weak { place });
         }
         let fernet = Fernet::new(text).ok_or(KeyRingError::NotAKey { place })?;
-        Ok(Self { kid: kid(key), fernet })
+        let kid = kid(key);
+        Ok(Self { variables: VariableKey::derive(kid.clone(), key), kid, fernet })
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     house::{HouseSecret, HouseSecretName},
     keyring::{KeyRing, KeyRingError},
     record::{Binding, HOUSE, PROVIDER_KEY, PROVIDER_KEY_CLOUD, Record},
+    siv,
 };
 use crate::domain::{
     CheckGrant, Clock, DispatchGrant, ProviderKeyId, ProviderSecret, RetrievalGrant, TenantId,
@@ -39,6 +40,19 @@ pub enum OpenError {
         /// Which key it wants.
         kid: String,
     },
+    /// A config variable's key that is not loaded.
+    #[error(
+        "sealed with key `{kid}`, which is not loaded; add it to `KEYSTILE_SECRET_ENCRYPTION_KEY`, or, if it is a master key, to `PROVIDER_KEY_ENCRYPTION_KEY`"
+    )]
+    UnknownSecretKey {
+        /// Which key it wants.
+        kid: String,
+    },
+    /// The key is there, and the text is not what was sealed for this row under this name.
+    #[error(
+        "the sealed text does not open for its row: it is broken, or was moved or relabelled; restore it from a backup, or enter the value anew, and look for who changed it"
+    )]
+    NotItsRow,
     /// The master key is there, and the token does not open with it or does not hold a record.
     #[error("the sealed text is broken; restore it from a backup, or enter the secret anew")]
     Broken,
@@ -57,7 +71,8 @@ impl OpenError {
             Self::Malformed => "malformed",
             Self::UnknownMasterKey { .. } => "unknown_master_key",
             Self::Broken => "broken",
-            Self::Mismatch { .. } => "mismatch",
+            Self::UnknownSecretKey { .. } => "unknown_secret_key",
+            Self::Mismatch { .. } | Self::NotItsRow => "mismatch",
         }
     }
 }
@@ -115,13 +130,9 @@ impl Vault {
         ring: KeyRing,
         in_use: impl IntoIterator<Item = K>,
     ) -> Result<bool, KeyRingError> {
-        for kid in in_use {
-            if !ring.kids().any(|loaded| loaded == kid.as_ref()) {
-                return Err(KeyRingError::StillNeeded { kid: kid.as_ref().to_owned() });
-            }
-        }
+        needed(&ring, in_use)?;
         let before = self.ring.load_full();
-        if before.kids().eq(ring.kids()) {
+        if before.kids().eq(ring.kids()) && before.secret_kids().eq(ring.secret_kids()) {
             return Ok(false);
         }
         self.ring.store(Arc::new(ring.after(&before, Instant::now())));
@@ -270,11 +281,16 @@ impl Vault {
         HouseSecret::from_bytes(&secret).ok_or(OpenError::Broken)
     }
 
-    /// Whether `sealed` would open: its master key is loaded, and the token is whole and holds a record.
+    /// Whether `sealed` would open: its master key is loaded, and the token is whole and holds a record. Of a config
+    /// variable only the form and the key are looked at; without its row nothing more can be said
+    /// ([`Vault::open_variable`] says it).
     ///
     /// # Errors
     /// Says why not.
     pub fn check(&self, sealed: &str) -> Result<(), OpenError> {
+        if siv::is_variable(sealed) {
+            return self.check_variable(sealed);
+        }
         let json = self.decrypt(sealed)?;
         let record = Record::parse(&json).ok_or(OpenError::Broken)?;
         record.secret().map(drop).ok_or(OpenError::Broken)
@@ -282,6 +298,9 @@ impl Vault {
 
     /// Whether `sealed` stands under the master key that seals now; if not, a rotation has it yet to do.
     pub fn is_current(&self, sealed: &str) -> bool {
+        if siv::is_variable(sealed) {
+            return self.variable_is_current(sealed);
+        }
         parts(sealed).is_some_and(|(kid, _)| kid == self.ring.load().primary())
     }
 
@@ -322,6 +341,22 @@ impl Vault {
             .map(Zeroizing::new)
             .map_err(|_| OpenError::Broken)
     }
+}
+
+/// Whether a ring has every key under which something is sealed.
+///
+/// # Errors
+/// Names one that it lacks.
+pub fn needed<K: AsRef<str>>(
+    ring: &KeyRing,
+    in_use: impl IntoIterator<Item = K>,
+) -> Result<(), KeyRingError> {
+    for kid in in_use {
+        if !ring.kids().chain(ring.secret_kids()).any(|loaded| loaded == kid.as_ref()) {
+            return Err(KeyRingError::StillNeeded { kid: kid.as_ref().to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// Takes `v1.<kid>.<token>` apart. The crate would also read a token with its padding changed or missing; here a

@@ -17,6 +17,7 @@ mod database_gone;
 mod disk_full;
 mod errors;
 mod fallback;
+mod gateway_reload;
 mod hang_up;
 mod instances;
 mod isolation;

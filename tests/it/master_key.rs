@@ -337,14 +337,14 @@ async fn at_053_a_key_that_the_operator_gives_is_taken_up_by_every_gateway_befor
         config
     };
     for gateway in &gateways {
-        gateway.app.reload_keys(with(given(&[&old, &new]))).await.expect("reloaded");
+        gateway.app.reload(with(given(&[&old, &new]))).await.expect("reloaded");
     }
     let (code, _, err) = run(&config, &both, &rotate).await;
     assert_eq!((code, under(&new_kid).await), (Some(1), 0));
     assert!(err.contains(&format!("seals with `{old_kid}`")), "{err}");
 
     for gateway in &gateways {
-        gateway.app.reload_keys(with(both.clone())).await.expect("reloaded");
+        gateway.app.reload(with(both.clone())).await.expect("reloaded");
     }
     let (code, out, err) = run(&config, &both, &rotate).await;
     assert_eq!(code, Some(0), "{err}");
@@ -359,7 +359,7 @@ async fn at_053_a_key_that_the_operator_gives_is_taken_up_by_every_gateway_befor
     assert_eq!(code, Some(0), "{err}");
     assert!(err.contains(&format!("retired {old_kid}")), "{err}");
     let gateway = &gateways[0];
-    gateway.app.reload_keys(with(given(&[&old, &new]))).await.expect("reloaded");
+    gateway.app.reload(with(given(&[&old, &new]))).await.expect("reloaded");
     let change = json!({ "api_key": "sk-sealed-with-the-wrong-key" });
     let path = format!("/api/keys/{provider_key}");
     let refused = gateway.admin(Method::PATCH, &path, Some(&change)).await;
@@ -370,9 +370,9 @@ async fn at_053_a_key_that_the_operator_gives_is_taken_up_by_every_gateway_befor
     assert!(doctor.contains("was retired"), "{doctor}");
 
     // A ring that lacks what is needed is refused while the gateway runs, and the present one stays.
-    let refused = gateway.app.reload_keys(with(given(&[&old]))).await.expect_err("refused").to_string();
+    let refused = gateway.app.reload(with(given(&[&old]))).await.expect_err("refused").to_string();
     assert!(refused.contains(&new_kid), "{refused}");
-    gateway.app.reload_keys(with(given(&[&new]))).await.expect("reloaded");
+    gateway.app.reload(with(given(&[&new]))).await.expect("reloaded");
     gateway.admin(Method::PATCH, &path, Some(&change)).await.expect(200);
     gateway.chat(&key, json!({})).await.expect(200);
     let doctor: Value =

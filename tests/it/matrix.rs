@@ -67,10 +67,7 @@ pub fn documented() -> BTreeSet<String> {
 
 /// The rows of all routes of the admin plane that are there.
 pub fn admin() -> Part {
-    let Part { who, mut rows } = part("admin");
-    let documented = documented();
-    rows.extend(part("ahead").rows.into_iter().filter(|(route, _)| documented.contains(*route)));
-    Part { who, rows }
+    part("admin")
 }
 
 /// One tenant with something of everything, people of every role, and a stranger.
@@ -146,20 +143,12 @@ impl Cast {
             people.insert(who, email);
         }
 
-        let documented = documented();
-        let has = |route: &str| documented.contains(route);
-        let mut service_token = "st_0123456789abcdef".to_owned();
-        if has("POST /api/service-tokens") {
-            let made = gateway.create("/api/service-tokens", with(json!({ "service_name": "batch" }))).await;
-            service_token = made["token"].as_str().expect("a token").to_owned();
-            things.insert("/api/service-tokens", id(&made));
-        }
+        let made = gateway.create("/api/service-tokens", with(json!({ "service_name": "batch" }))).await;
+        let service_token = made["token"].as_str().expect("a token").to_owned();
+        things.insert("/api/service-tokens", id(&made));
         things.insert("/api/v1/keys", "openai".into());
-        if has("POST /v1/config-variables") {
-            let variable = with(json!({ "name": "region", "value": "eu", "sensitive": false }));
-            things
-                .insert("/v1/config-variables", id(&gateway.create("/v1/config-variables", variable).await));
-        }
+        let variable = with(json!({ "name": "region", "value": "eu", "sensitive": false }));
+        things.insert("/v1/config-variables", id(&gateway.create("/v1/config-variables", variable).await));
 
         let sessions = BTreeMap::new();
         let mut cast =
@@ -232,6 +221,11 @@ async fn at_007_every_route_of_the_admin_plane_answers_everybody_as_the_reviewed
         let path = cast.path(template, method == "GET");
         let mut seen = Vec::new();
         for who in admin.who.clone() {
+            if template.starts_with("/api/v1/keys/") {
+                // An address that shows no service token five times in a minute is told to wait.
+                let clock = &cast.gateway.clock;
+                clock.set(clock.now().plus(Duration::from_secs(61)));
+            }
             let status = cast.ask(who, method, &path).await.status;
             if status == 204 && path.starts_with("/api/auth/log") {
                 cast.log_in(who).await;

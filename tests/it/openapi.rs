@@ -5,13 +5,17 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use keystile::{
     admin::document,
     app::{App, DEMO_ADMIN, StartOptions},
-    config::Config,
+    config::{Config, ConfigError},
     domain::{InstanceId, PlaceId},
     store::{Claim, Run},
 };
@@ -74,6 +78,8 @@ struct Plane {
     tokens: BTreeMap<String, String>,
     /// By route: whether it did what was asked, and whether it refused.
     called: RefCell<BTreeMap<String, (bool, bool)>>,
+    /// Whether the configuration can be read anew.
+    readable: Arc<AtomicBool>,
     _dir: tempfile::TempDir,
 }
 
@@ -85,12 +91,22 @@ impl Plane {
         config.vault.allow_retrieval = true;
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.admin_listen = ([127, 0, 0, 1], 0).into();
-        let options = StartOptions { demo: true, ..StartOptions::default() };
+        // As from a file, which a test may break.
+        let (readable, read) = (Arc::new(AtomicBool::new(true)), config.clone());
+        let source = {
+            let readable = Arc::clone(&readable);
+            move || match readable.load(Ordering::Relaxed) {
+                true => Ok(read.clone()),
+                false => Err(ConfigError::Contradiction { problem: "the file is broken".into() }),
+            }
+        };
+        let options = StartOptions { demo: true, source: Some(Arc::new(source)), ..StartOptions::default() };
         let app = App::start(config, options).await.expect("a gateway");
         #[expect(clippy::disallowed_methods, reason = "a client of the gateway, not of a provider")]
         let client = Client::new();
         let (document, tokens) = (strict_document(), BTreeMap::new());
-        let mut plane = Self { app, client, document, tokens, called: RefCell::default(), _dir: dir };
+        let mut plane =
+            Self { app, client, document, tokens, called: RefCell::default(), readable, _dir: dir };
         let demo = plane.app.demo.as_ref().expect("a demo");
         let owner = plane.log_in(DEMO_ADMIN, &demo.admin_password.clone()).await;
         plane.tokens.insert("owner".into(), owner);
@@ -283,6 +299,8 @@ async fn every_answer_of_the_admin_plane_is_as_the_document_says() {
     virtual_keys_and_aliases(&plane).await;
     prices_and_spend(&plane).await;
     instances(&plane).await;
+    config_variables(&plane).await;
+    gateway(&plane).await;
     plane.good("GET /api/v1/audit", &["?limit=2&category=identity"], None).await;
     plane.good("GET /api/v1/audit", &["?format=jsonl&outcome=success&from=2026-01-01"], None).await;
     plane.bad("GET /api/v1/audit", &["?format=xml"], None, 400, "invalid_request").await;
@@ -469,6 +487,37 @@ async fn clouds(plane: &Plane) {
     }
 }
 
+async fn config_variables(plane: &Plane) {
+    let route = "POST /v1/config-variables";
+    let asked = json!({"name": "REGION", "value": "eu", "description": "where", "sensitive": false});
+    let made = plane.good(route, &[], Some(asked.clone())).await;
+    plane.bad(route, &[], Some(asked), 409, "conflict").await;
+    let sealed = json!({"name": "KEY", "value": "sk-canary-0123456789", "sensitive": true});
+    let sealed = plane.good(route, &[], Some(sealed)).await;
+    assert_eq!(sealed["value"], "********");
+    plane.bad(route, &[], Some(json!({"name": "a b", "value": "x"})), 400, "invalid_name").await;
+    plane.bad(route, &[], Some(json!({"name": "ab"})), 400, "invalid_request").await;
+    plane.good("GET /v1/config-variables", &["?limit=1"], None).await;
+    plane.bad("GET /v1/config-variables", &["?cursor=!"], None, 400, "invalid_request").await;
+    plane.good("GET /v1/config-variables/{id}", &[id(&sealed)], None).await;
+    plane.bad("GET /v1/config-variables/{id}", &["cfg_none"], None, 404, "not_found").await;
+    let change = json!({"name": "PLACE", "value": "us"});
+    plane.good("PATCH /v1/config-variables/{id}", &[id(&made)], Some(change)).await;
+    plane.nulls("PATCH /v1/config-variables/{id}", id(&made)).await;
+    plane.good("DELETE /v1/config-variables/{id}", &[id(&made)], None).await;
+    plane.bad("DELETE /v1/config-variables/{id}", &[id(&made)], None, 404, "not_found").await;
+}
+
+async fn gateway(plane: &Plane) {
+    plane.good("GET /api/gateway/status", &[], None).await;
+    plane.good("POST /api/gateway/reload", &[], None).await;
+    plane.readable.store(false, Ordering::Relaxed);
+    plane.bad("POST /api/gateway/reload", &[], None, 422, "invalid_configuration").await;
+    let status = plane.good("GET /api/gateway/status", &[], None).await;
+    assert_eq!(status["last_reload"]["outcome"], "failure");
+    plane.readable.store(true, Ordering::Relaxed);
+}
+
 async fn budgets(plane: &Plane) {
     let (route, asked) = (
         "POST /api/budgets",
@@ -616,7 +665,8 @@ fn the_list_of_routes_in_the_docs_is_the_route_table() {
         })
         .collect();
     assert_eq!(wanted.len(), summaries.len());
-    let written: Vec<&str> =
-        API_DESIGN.lines().filter(|line| line.contains(" /api/") && line.starts_with("| `")).collect();
+    let is_route =
+        |line: &&str| line.starts_with("| `") && [" /api/", " /v1/"].iter().any(|path| line.contains(path));
+    let written: Vec<&str> = API_DESIGN.lines().filter(is_route).collect();
     assert_eq!(written, wanted, "write this list to `docs/api-design.md`:\n{}", wanted.join("\n"));
 }

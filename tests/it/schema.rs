@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use entity::{
-    audit_anchor, audit_entry, audit_head, budget, change_log, house_secret, idempotency_key, instance,
-    lease, master_key, model_alias, price, provider_key, provider_key_use, service_token,
-    service_token_secret, session, spend_counter, spend_rollup, tenant, usage_pruned, usage_record, user,
-    virtual_key, virtual_key_secret,
+    audit_anchor, audit_entry, audit_head, budget, change_log, config_variable, house_secret,
+    idempotency_key, instance, lease, master_key, model_alias, price, provider_key, provider_key_use,
+    service_token, service_token_secret, session, spend_counter, spend_rollup, tenant, usage_pruned,
+    usage_record, user, virtual_key, virtual_key_secret,
 };
 use keystile::store::{OpenError, Store, StoreError, Tx, sqlite_url};
 use migration::{Migrator, MigratorTrait};
@@ -90,6 +90,7 @@ async fn every_table_keeps_what_its_entity_says() {
         keeps::<service_token::Entity>(&store, a_service_token()).await,
         keeps::<service_token_secret::Entity>(&store, a_service_token_secret()).await,
         keeps::<model_alias::Entity>(&store, a_model_alias()).await,
+        keeps::<config_variable::Entity>(&store, a_config_variable()).await,
         keeps::<house_secret::Entity>(&store, a_house_secret()).await,
         keeps::<price::Entity>(&store, a_price()).await,
         keeps::<usage_record::Entity>(&store, a_usage_record()).await,
@@ -415,6 +416,19 @@ fn a_model_alias() -> model_alias::Model {
         tenant_id: "tnt_1".into(),
         name: "smart".into(),
         models: "[\"openai/gpt\"]".into(),
+        created_at: 1,
+        updated_at: 2,
+    }
+}
+
+fn a_config_variable() -> config_variable::Model {
+    config_variable::Model {
+        id: "cfg_1".into(),
+        tenant_id: "tnt_1".into(),
+        name: "OPENAI_KEY".into(),
+        value: Some("open".into()),
+        sealed: Some("v2.0a0b0c0d.x".into()),
+        description: Some("for people".into()),
         created_at: 1,
         updated_at: 2,
     }

@@ -95,14 +95,14 @@ async fn at_083_the_operators_signing_keys_are_reloaded_and_a_dropped_one_ends_i
     let gateway = Setup::new().await.with(|config| config.admin.jwt_keys = vec![key("k1")]).start().await;
     let config = gateway.config.clone();
     let old = log_in(&gateway).await;
-    gateway.app.reload_keys(with(&config, vec![key("k2"), key("k1")])).await.expect("reloaded");
+    gateway.app.reload(with(&config, vec![key("k2"), key("k1")])).await.expect("reloaded");
     let new = log_in(&gateway).await;
     assert_eq!((kid(&old).as_str(), kid(&new).as_str()), ("k1", "k2"));
     assert_eq!((status(&gateway, &old).await, status(&gateway, &new).await), (200, 200));
-    gateway.app.reload_keys(with(&config, vec![key("k2")])).await.expect("reloaded");
+    gateway.app.reload(with(&config, vec![key("k2")])).await.expect("reloaded");
     assert_eq!((status(&gateway, &old).await, status(&gateway, &new).await), (401, 200));
     let short = JwtKey { kid: "k3".into(), secret: SecretText::new("short") };
-    gateway.app.reload_keys(with(&config, vec![short])).await.expect_err("refused");
+    gateway.app.reload(with(&config, vec![short])).await.expect_err("refused");
     assert_eq!(status(&gateway, &new).await, 200, "what was refused changed nothing");
     let refused = rotate(&gateway, &[]).await;
     assert!(!refused.status.success());

@@ -3,6 +3,8 @@
 mod aliases;
 mod audit;
 mod budgets;
+mod config_variables;
+mod gateway;
 mod instances;
 mod prices;
 mod provider_keys;
@@ -21,11 +23,13 @@ use axum::{
 use super::{auth::Access, openapi::Described};
 use crate::{
     control::{
-        AliasChange, AliasView, AuditView, BudgetChange, BudgetView, Control, ExplainView, InstanceView,
-        NewAlias, NewBudget, NewPrices, NewProviderKey, NewServiceToken, NewTenant, NewUser, NewVirtualKey,
-        PasswordChange, PricesView, PromoteKey, ProviderKeyChange, ProviderKeyView, ReleasedView, RotateKey,
-        ServiceTokenChange, ServiceTokenView, Session, SessionView, SpendReport, StageKey, TenantChange,
-        TenantView, UsageView, UserChange, UserView, VerifiedView, VirtualKeyChange, VirtualKeyView,
+        AliasChange, AliasView, AuditView, BudgetChange, BudgetView, ConfigVariableChange,
+        ConfigVariableView, Control, ExplainView, GatewayStatus, InstanceView, NewAlias, NewBudget,
+        NewConfigVariable, NewPrices, NewProviderKey, NewServiceToken, NewTenant, NewUser, NewVirtualKey,
+        PasswordChange, PricesView, PromoteKey, ProviderKeyChange, ProviderKeyView, ReleasedView, ReloadView,
+        RotateKey, ServiceTokenChange, ServiceTokenView, Session, SessionView, SpendReport, StageKey,
+        TenantChange, TenantView, UsageView, UserChange, UserView, VerifiedView, VirtualKeyChange,
+        VirtualKeyView,
     },
     domain::Permission,
 };
@@ -127,6 +131,12 @@ pub(super) fn table() -> Vec<Route> {
         route(M::PATCH, "/api/aliases/{id}", keys, patch(aliases::change), says("Change a model alias").takes::<AliasChange>().answers::<AliasView>(200)),
         route(M::DELETE, "/api/aliases/{id}", keys, delete(aliases::remove), says("Delete a model alias").answers_other(204, "")),
 
+        route(M::GET, "/v1/config-variables", keys, get(config_variables::list), says("Config variables").query(TENANT_PAGE).answers_page::<ConfigVariableView>()),
+        route(M::POST, "/v1/config-variables", keys, post(config_variables::create), says("Make a config variable").takes::<NewConfigVariable>().idempotent().answers::<ConfigVariableView>(201)),
+        route(M::GET, "/v1/config-variables/{id}", keys, get(config_variables::one), says("One config variable").answers::<ConfigVariableView>(200)),
+        route(M::PATCH, "/v1/config-variables/{id}", keys, patch(config_variables::change), says("Change a config variable, and every provider key that refers to it").takes::<ConfigVariableChange>().answers::<ConfigVariableView>(200)),
+        route(M::DELETE, "/v1/config-variables/{id}", keys, delete(config_variables::remove), says("Delete a config variable that no provider key refers to").answers_other(204, "")),
+
         route(M::GET, "/api/prices", spend, get(prices::list), says("Prices in force").query(&["model"]).answers::<PricesView>(200)),
         route(M::PUT, "/api/prices", house, put(prices::set), says("Set prices").takes::<NewPrices>().answers::<PricesView>(200)),
 
@@ -136,6 +146,9 @@ pub(super) fn table() -> Vec<Route> {
 
         route(M::GET, "/api/instances", house, get(instances::list), says("Gateways on this database, and what they have leased").answers_page::<InstanceView>()),
         route(M::POST, "/api/instances/{id}/release", house, post(instances::release), says("Give the leases of a silent gateway back").answers::<ReleasedView>(200)),
+
+        route(M::GET, "/api/gateway/status", house, get(gateway::status), says("What is in force in this gateway, and where each value came from").answers::<GatewayStatus>(200)),
+        route(M::POST, "/api/gateway/reload", house, post(gateway::reload), says("Read the configuration anew, all or nothing").answers::<ReloadView>(200)),
 
         route(M::GET, "/api/v1/audit", audit, get(audit::list), says("The audit log").query(&["action", "category", "actor", "outcome", "object", "from", "to", "format", "limit", "cursor"]).answers_page::<AuditView>().answers_lines_too()),
     ]

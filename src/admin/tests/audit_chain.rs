@@ -263,7 +263,7 @@ async fn what_is_left_after_pruning_still_proves_where_it_begins() {
     let old = house.control.audit_checkpoint().await.expect("a checkpoint");
     assert_eq!(house.control.audit_prune(kept).await.expect("nothing is old"), None);
     house.pass(29 * DAY);
-    let session = house.control.sign_owner_session(Duration::from_secs(60)).await.expect("a session");
+    let session = house.session_of("root@example.com").await;
     let body = Some(json!({"name": "young"}));
     house.send("POST", "/api/virtual-keys", Some(&session), body).await.expect(201);
     let noted = house.control.audit_checkpoint().await.expect("a checkpoint");
@@ -271,7 +271,7 @@ async fn what_is_left_after_pruning_still_proves_where_it_begins() {
     assert_eq!(house.control.audit_prune(kept).await.expect("pruned"), Some(6));
     assert_eq!(house.control.audit_prune(kept).await.expect("once"), None);
 
-    let session = house.control.sign_owner_session(Duration::from_secs(60)).await.expect("a session");
+    let session = house.session_of("root@example.com").await;
     let listed = async || {
         let log = house.send("GET", "/api/v1/audit", Some(&session), None).await.expect(200);
         let seqs: Vec<_> =

@@ -139,7 +139,7 @@ async fn at_065_no_entry_has_a_secret_and_each_has_its_facts() {
         ("provider_key.deleted", "key_name provider"),
         ("provider_key.unsealable", "provider reason"),
         ("provider_key.updated", "changed fingerprint origin"),
-        ("session.created", ""),
+        ("session.created", "session"),
         ("session.refused", ""),
         ("tenant.created", "name"),
         ("tenant.deleted", "name"),

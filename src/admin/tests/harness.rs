@@ -128,7 +128,10 @@ impl House {
         let default_tenant = control.ensure_default_tenant().await.expect("a tenant");
         let password = SecretText(Zeroizing::new(PASSWORD.to_owned()));
         assert!(control.ensure_first_admin("Root@Example.com", &password).await.expect("an admin"));
-        let app = router(control.clone(), &AdminSettings { hosts: vec!["admin.example".into()] });
+        let app = router(
+            control.clone(),
+            &AdminSettings { hosts: vec!["admin.example".into()], ..AdminSettings::default() },
+        );
         let owner = String::new();
         let mut house =
             Self { control, clock, ticks, told, verdict, default_tenant, owner, app, _store: store };

@@ -4,7 +4,7 @@ use super::{
     DEFAULT_WEIGHT, ProviderKeyChange, ProviderKeyView,
     asked::{ACTIVE, NAME, SECRET, one_of},
     checked_weight, key_id,
-    place::{Keyed, Place},
+    place::{Keyed, Place, store_name},
     unmanaged,
 };
 use crate::{
@@ -85,8 +85,12 @@ impl Control {
                 "this key was stored without a cloud's configuration; store a new key with one",
             ));
         }
+        let referred = store_name(&source);
         let moved = Moved { source, base_url: asked.base_url, cloud };
-        self.apply_move(&act, &mut key, moved, &mut names).await?;
+        if let Err(error) = self.apply_move(&act, &mut key, moved, &mut names).await {
+            drop(act);
+            return Err(self.note_unresolved(actor, key.tenant_id, referred, key.id, error).await);
+        }
         key.updated_at = act.at();
         provider_key_update(act.tx(), &key).await?;
         act.changed(Some(key.tenant_id), "provider_key");

@@ -4,7 +4,7 @@ use super::{
     DEFAULT_WEIGHT, NewProviderKey, ProviderKeyView,
     asked::{ACTIVE, NAME, SECRET, either, one_of},
     checked_weight,
-    place::{Keyed, checked_slug},
+    place::{Keyed, checked_slug, store_name},
 };
 use crate::{
     control::{Control, ControlError, Idempotency, Patch, act::permit, checks, clouds::Configs},
@@ -52,7 +52,14 @@ impl Control {
             return self.provider_key(actor, &made).await;
         }
         let tenant_id = act.tenant(asked.tenant_id.as_deref()).await?;
-        let Keyed { secret, reference } = self.key_secret(act.tx(), tenant_id, source, &place).await?;
+        let referred = store_name(&source);
+        let Keyed { secret, reference } = match self.key_secret(act.tx(), tenant_id, source, &place).await {
+            Ok(keyed) => keyed,
+            Err(error) => {
+                drop(act);
+                return Err(self.note_unresolved(actor, tenant_id, referred, tenant_id, error).await);
+            }
+        };
         let id = ProviderKeyId::generate();
         let slug = place.provider.slug.clone();
         let (cloud, cloud_secrets) = match cloud {

@@ -5,8 +5,9 @@ use crate::{
     control::{
         Control, ControlError, KeySource, Patch, SecretInput,
         clouds::{CloudKind, Stored},
+        references::store_reference,
     },
-    domain::{ProviderSecret, ProviderSlug, TenantId, UpstreamUrl},
+    domain::{Actor, ProviderSecret, ProviderSlug, TenantId, UpstreamUrl},
     store::Tx,
 };
 
@@ -14,7 +15,7 @@ use crate::{
 const RESERVED: [&str; 3] = ["revoke", "rotate", "provision"];
 
 /// A provider as a key wants it, and where it is.
-pub(super) struct Place {
+pub(in crate::control) struct Place {
     pub provider: Provider,
     pub url: UpstreamUrl,
     pub custom: bool,
@@ -28,7 +29,7 @@ pub(super) struct Keyed {
 
 impl Control {
     /// The provider that a slug, an address and a dialect mean together, if the gateway may speak to it there.
-    pub(super) fn place(
+    pub(in crate::control) fn place(
         &self,
         slug: ProviderSlug,
         base_url: Option<&str>,
@@ -108,13 +109,31 @@ impl Control {
                         format!("the config variable `{name}` is empty; give it a value first"),
                     ));
                 }
-                return Ok(Keyed { secret, reference: Some(format!("store:{name}")) });
+                return Ok(Keyed { secret, reference: Some(store_reference(&name)) });
             }
             Patch::Set(KeySource::Secret(secret)) => Patch::Set(secret),
             Patch::Clear => Patch::Clear,
             Patch::Keep => Patch::Keep,
         };
         Ok(Keyed { secret: checked_secret(typed, place)?, reference: None })
+    }
+
+    /// Notes in the audit log that a key's reference could not be resolved, if that is what went wrong. The act in which it
+    /// was tried must be gone.
+    pub(super) async fn note_unresolved(
+        &self,
+        actor: &Actor,
+        tenant: TenantId,
+        referred: Option<String>,
+        object: impl ToString,
+        error: ControlError,
+    ) -> ControlError {
+        match referred {
+            Some(name) if error.is_about_a_reference() => {
+                self.unresolved(actor, tenant, &store_reference(&name), object, error).await
+            }
+            _ => error,
+        }
     }
 
     fn checked_url(&self, text: &str) -> Result<UpstreamUrl, ControlError> {
@@ -164,4 +183,12 @@ pub(super) fn checked_secret(
         ));
     }
     secret.into_provider_secret()
+}
+
+/// The config variable that a source names.
+pub(super) fn store_name(source: &Patch<KeySource>) -> Option<String> {
+    match source {
+        Patch::Set(KeySource::Store(name)) => Some(name.clone()),
+        _ => None,
+    }
 }

@@ -23,7 +23,7 @@ pub struct Process {
     address: String,
     admin_address: String,
     http: reqwest::Client,
-    _log: TempDir,
+    log: TempDir,
 }
 
 impl Process {
@@ -36,9 +36,6 @@ impl Process {
     /// The same as another user.
     pub async fn serve_as(setup: &Setup, user: Option<u32>) -> Self {
         let config = &setup.config;
-        let dir = tempfile::tempdir().expect("a directory");
-        let log: PathBuf = dir.path().join("log");
-        let file = File::create(&log).expect("a log");
         let allowed: Vec<String> =
             config.egress_allow.iter().map(|allowed| format!("{}:{}", allowed.host, allowed.port)).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keystile"));
@@ -46,10 +43,7 @@ impl Process {
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&config.server.data_dir)
             .env_clear()
-            .env("KEYSTILE_EGRESS_ALLOW", allowed.join(","))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a log"))
-            .stderr(file);
+            .env("KEYSTILE_EGRESS_ALLOW", allowed.join(","));
         if let Some(url) = &config.database_url {
             command.env("KEYSTILE_DATABASE_URL", url.0.as_str());
         }
@@ -59,6 +53,15 @@ impl Process {
         if let Some(user) = user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
         }
+        Self::start(command).await
+    }
+
+    /// Starts what `command` says, and waits until it listens.
+    pub async fn start(mut command: Command) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log: PathBuf = dir.path().join("log");
+        let file = File::create(&log).expect("a log");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
         let child = Mutex::new(command.spawn().expect("a process"));
         let (address, admin_address) = eventually("the process to listen", || async {
             let said = fs::read_to_string(&log).expect("a log");
@@ -71,7 +74,22 @@ impl Process {
             Some((data.to_owned(), admin.to_owned()))
         })
         .await;
-        Self { child, address, admin_address, http: http_client(), _log: dir }
+        Self { child, address, admin_address, http: http_client(), log: dir }
+    }
+
+    /// The admin plane's base URL.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_address)
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log.path().join("log")).expect("a log")
+    }
+
+    /// Tells it to read its configuration anew.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     fn request(&self, key: &VirtualKey, more: Value) -> reqwest::RequestBuilder {
@@ -116,11 +134,6 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let child = self.child.lock().expect("no panic");
         kill_process(Pid::from_child(&child), signal).expect("a process");
-    }
-
-    /// Its number.
-    pub fn id(&self) -> u32 {
-        self.child.lock().expect("no panic").id()
     }
 
     /// SIGABRT, and how it ended.
