@@ -133,10 +133,10 @@ fn at_054_a_plain_text_in_place_of_a_sealed_variable_is_an_error() {
 fn own_and_derived_keys_take_each_others_place_while_both_are_loaded() {
     let (old, new) = (KeyRing::generate(), KeyRing::generate());
     let home = row("K");
-    let derived = vault(&[old.clone()], &[]);
+    let derived = vault(std::slice::from_ref(&old), &[]);
     let sealed = derived.seal_variable(&home, &secret("value"));
 
-    let with_own = vault(&[old.clone()], &[own_key(1)]);
+    let with_own = vault(std::slice::from_ref(&old), &[own_key(1)]);
     assert!(!with_own.variable_is_current(&sealed));
     let under_own = with_own.reseal_variable(&home, &sealed).unwrap();
     assert!(with_own.variable_is_current(&under_own));
@@ -144,7 +144,7 @@ fn own_and_derived_keys_take_each_others_place_while_both_are_loaded() {
     assert!(matches!(derived.open_variable(&home, &under_own), Err(OpenError::UnknownSecretKey { .. })));
     assert!(matches!(derived.check(&under_own), Err(OpenError::UnknownSecretKey { .. })));
 
-    let next_own = vault(&[old.clone()], &[own_key(2), own_key(1)]);
+    let next_own = vault(std::slice::from_ref(&old), &[own_key(2), own_key(1)]);
     let next = next_own.reseal_variable(&home, &under_own).unwrap();
     assert_ne!(parts(&next).unwrap().kid, parts(&under_own).unwrap().kid);
 

@@ -7,7 +7,7 @@ use crate::{
     control::AuditQuery,
     control::REDACTED,
     domain::{Actor, ProviderKeyId, Role},
-    store::{Page, ProviderKey, StoreError, TenantScope, Tx, provider_key_update},
+    store::{AuditFilter, Page, ProviderKey, StoreError, TenantScope, Tx, provider_key_update},
     vault::SealedRow,
 };
 
@@ -34,12 +34,7 @@ async fn referring(house: &House, name: &str) -> String {
     let id = made["id"].as_str().expect("an id").to_owned();
     let mut key = stored(house, &id).await;
     key.reference = Some(format!("store:{name}"));
-    house
-        .control
-        .store
-        .write(async |tx: &Tx| provider_key_update(tx, &key).await.map_err(StoreError::from))
-        .await
-        .expect("written");
+    house.control.store.write(async |tx: &Tx| provider_key_update(tx, &key).await).await.expect("written");
     id
 }
 
