@@ -1,8 +1,8 @@
 //! A new master key for everything that is sealed, while gateways run.
 //!
-//! 1. The gateway's own key file gets a new first key; when the operator gives the keys, he has done that. 2. Every live
-//! gateway must have said that it seals with it: from then on all of them can read what this command writes. 3. Everything
-//! is sealed anew. 4. When nothing is left under another key, the old ones may be retired.
+//! First the gateway's own key file gets a new first key; when the operator gives the keys, he has done that. Then every
+//! live gateway must have said that it seals with it: from there on all of them can read what this command writes. Then
+//! everything is sealed anew; and when nothing is left under another key, the old ones may be retired.
 //!
 //! It may be killed at any point and run again: what is in the file, and what stands under which key, says where it was.
 

@@ -66,7 +66,7 @@ impl MasterKey {
             Self::Rotate { retire, patience } => {
                 let config = settings(shared)?;
                 let options = RotationOptions { retire, patience: patience.span() };
-                tell(&rotation::rotate(&config, options, |said| output::note(said)).await?)?;
+                tell(&rotation::rotate(&config, options, output::note).await?)?;
             }
             Self::Retire { patience } => {
                 tell(&rotation::retire_old(&settings(shared)?, patience.span()).await?)?;
