@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::harness::{CANARY, House};
 use crate::{
-    control::AuditQuery,
-    control::REDACTED,
+    control::{AuditQuery, REDACTED},
     domain::{Actor, ProviderKeyId, Role},
     store::{AuditFilter, Page, ProviderKey, StoreError, TenantScope, Tx, provider_key_update},
     vault::SealedRow,
