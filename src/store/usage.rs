@@ -21,6 +21,8 @@ use crate::domain::{Counter, NanoUsd, UsageRecord};
 
 /// Rows in one statement: 25 columns each, below SQLite's 32 766 and Postgres' 65 535 parameters.
 const ROWS_AT_ONCE: usize = 512;
+/// Rows that are not worth more than one statement.
+const FEW_ROWS: usize = 32;
 
 /// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
 /// Records without a cost add nothing to the counters; of two with one request id the first stands.
@@ -83,12 +85,15 @@ pub(super) async fn insert_new<'a>(
     // One order for everybody, so that two instances that write the same rows wait and do not deadlock.
     records.sort_by_key(|record| record.request_id);
     let mut fresh: Vec<&UsageRecord> = Vec::with_capacity(records.len());
-    for chunk in records.chunks(ROWS_AT_ONCE) {
-        // The last record again and again up to the next size there is a statement for: it is in the way of itself.
-        let padded = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1]));
-        let size = chunk.len().next_power_of_two();
-        let values: Vec<Value> = padded.take(size).flat_map(|record| usage_row(record)).collect();
-        let backend = tx.get_database_backend();
+    let backend = tx.get_database_backend();
+    let mut rest = &records[..];
+    while let Some(last) = rest.last() {
+        let size = piece(rest.len());
+        let (chunk, left) = rest.split_at(size.min(rest.len()));
+        rest = left;
+        // The last record again and again up to the size: it is in the way of itself.
+        let padded = chunk.iter().chain(std::iter::repeat(last)).take(size);
+        let values: Vec<Value> = padded.flat_map(|record| usage_row(record)).collect();
         let insert = Statement::from_sql_and_values(backend, insert_of(backend, size), values);
         let rows = tx.query_all_raw(insert).await?;
         let inserted: HashSet<String> =
@@ -99,6 +104,16 @@ pub(super) async fn insert_new<'a>(
         fresh.extend(chunk.iter().filter(new));
     }
     Ok(fresh)
+}
+
+/// How many rows the next statement takes when so many are left: a power of two, as large as fits. The few rows at the end
+/// go together in one that is a little too long, because a statement costs about as much as they do.
+fn piece(left: usize) -> usize {
+    if left <= FEW_ROWS {
+        left.next_power_of_two()
+    } else {
+        1 << left.min(ROWS_AT_ONCE).ilog2()
+    }
 }
 
 /// The columns in the order of [`usage_row`].

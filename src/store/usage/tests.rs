@@ -129,6 +129,19 @@ async fn more_records_than_one_statement_takes_are_written_once() {
     assert_eq!(written, many.len() as u64);
 }
 
+#[test]
+fn every_number_of_rows_is_cut_into_few_statements_and_hardly_any_row_is_sent_twice() {
+    for count in 1..=2 * ROWS_AT_ONCE {
+        let (mut left, mut statements, mut sent) = (count, 0, 0);
+        while left > 0 {
+            let size = piece(left);
+            assert!(size.is_power_of_two() && size <= ROWS_AT_ONCE, "{count}: {size}");
+            (statements, sent, left) = (statements + 1, sent + size, left.saturating_sub(size));
+        }
+        assert!(statements <= 6 && (count..count + FEW_ROWS / 2).contains(&sent), "{count}: {sent}");
+    }
+}
+
 #[tokio::test]
 async fn a_sum_stops_at_the_largest_amount() {
     let db = testing::store().await;
