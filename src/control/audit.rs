@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{Actor, AuditEvent, AuditId, Permission, RequestId, TenantId, Timestamp},
-    store::{AuditFilter, ChainedEntry, MAX_PAGE, Page, Paged, RawEntry, TenantScope},
+    store::{AuditColumns, AuditFilter, ChainedEntry, MAX_PAGE, Page, Paged, RawEntry, TenantScope},
     vault::HouseSecret,
 };
 
@@ -104,17 +104,17 @@ impl Canonical {
 
     /// Whether the row's columns say the same.
     pub(super) fn is_told_by(&self, entry: &RawEntry) -> bool {
-        let said = (
-            self.id.as_str(),
-            self.at,
-            self.actor.as_str(),
-            self.tenant_id.as_deref(),
-            self.category.as_str(),
-            self.action.as_str(),
-            self.object.as_deref(),
-            self.outcome.as_str(),
-            self.request_id.as_deref(),
-        );
+        let said = AuditColumns {
+            id: &self.id,
+            at: self.at,
+            actor: &self.actor,
+            tenant_id: self.tenant_id.as_deref(),
+            category: &self.category,
+            action: &self.action,
+            object: self.object.as_deref(),
+            outcome: &self.outcome,
+            request_id: self.request_id.as_deref(),
+        };
         said == entry.columns()
     }
 }

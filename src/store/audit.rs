@@ -267,22 +267,44 @@ impl RawEntry {
         &self.0.mac
     }
 
-    /// The columns that repeat what the canonical bytes say: id, time, actor, tenant, category, action, object,
-    /// outcome, request.
-    pub fn columns(&self) -> (&str, i64, &str, Option<&str>, &str, &str, Option<&str>, &str, Option<&str>) {
+    /// The columns that repeat what the canonical bytes say.
+    pub fn columns(&self) -> AuditColumns<'_> {
         let row = &self.0;
-        (
-            &row.id,
-            row.at,
-            &row.actor,
-            row.tenant_id.as_deref(),
-            &row.category,
-            &row.action,
-            row.object.as_deref(),
-            &row.outcome,
-            row.request_id.as_deref(),
-        )
+        AuditColumns {
+            id: &row.id,
+            at: row.at,
+            actor: &row.actor,
+            tenant_id: row.tenant_id.as_deref(),
+            category: &row.category,
+            action: &row.action,
+            object: row.object.as_deref(),
+            outcome: &row.outcome,
+            request_id: row.request_id.as_deref(),
+        }
     }
+}
+
+/// What an entry's row says beside its canonical bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AuditColumns<'a> {
+    /// Id.
+    pub id: &'a str,
+    /// UTC, milliseconds since the epoch.
+    pub at: i64,
+    /// By whom.
+    pub actor: &'a str,
+    /// In which tenant.
+    pub tenant_id: Option<&'a str>,
+    /// Family of the act.
+    pub category: &'a str,
+    /// The act.
+    pub action: &'a str,
+    /// On what.
+    pub object: Option<&'a str>,
+    /// How it went.
+    pub outcome: &'a str,
+    /// In which request.
+    pub request_id: Option<&'a str>,
 }
 
 /// Locks the end of the chain until the transaction ends, and says where it is. Two writers wait for each other here. An

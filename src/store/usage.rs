@@ -109,11 +109,7 @@ pub(super) async fn insert_new<'a>(
 /// How many rows the next statement takes when so many are left: a power of two, as large as fits. The few rows at the end
 /// go together in one that is a little too long, because a statement costs about as much as they do.
 fn piece(left: usize) -> usize {
-    if left <= FEW_ROWS {
-        left.next_power_of_two()
-    } else {
-        1 << left.min(ROWS_AT_ONCE).ilog2()
-    }
+    if left <= FEW_ROWS { left.next_power_of_two() } else { 1 << left.min(ROWS_AT_ONCE).ilog2() }
 }
 
 /// The columns in the order of [`usage_row`].
