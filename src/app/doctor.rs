@@ -349,7 +349,7 @@ async fn rotation(control: &Control) -> Check {
         );
     }
     if !stand.is_settled() {
-        let found = format!("{} sealed rows stand under other keys than the first", stand.rows_left());
+        let found = format!("{} sealed rows stand under other keys than the first", stand.rows_left);
         return Check::warn(NAME, found, "`keystile master-key rotate` goes on with it");
     }
     let spare: Vec<&str> = stand.others().map(|key| key.kid.as_str()).collect();

@@ -1,7 +1,7 @@
 //! Keys that change while the gateway runs: master keys and keys for sessions, from the same sources as at the start.
 //!
-//! They are read again on SIGHUP, on a notice of a rotation in the database, and when the gateway's own key file has
-//! changed. What cannot be used is refused as a whole, said once, and the keys in force stay. After each reading the
+//! A reload brings new settings. Between two, the settings in force are what counts: on a notice of a rotation in the
+//! database, and when the gateway's own key file has changed, that file and the house's own secrets are read again. What cannot be used is refused as a whole, said once, and the keys in force stay. After each reading the
 //! instance's row says which master keys are loaded: a rotation waits for that.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConfigSource, StartError,
+    StartError,
     error::chain,
     foundation::{MasterKeys, key_ring, own_key_file},
 };
@@ -25,6 +25,9 @@ use crate::{
     vault::{HouseSecretName, SessionKey, Sessions, Vault, needed},
 };
 
+/// Before the id of an operator's key for config variables, among the ids that an instance says it has.
+pub(super) const VARIABLES: &str = "v:";
+
 /// How often the gateway's own key file is looked at, and a row that could not be written is tried again.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -34,8 +37,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// When they are unusable, or lack one under which something is sealed; then nothing has changed.
 pub async fn reload_master_keys(config: &Config, store: &Store, vault: &Vault) -> Result<bool, StartError> {
     let ring = key_ring(config, MasterKeys::MustExist, false, &mut Vec::new())?;
-    let in_use = store.sealed_counts().await?;
-    Ok(vault.reload(ring, in_use.keys())?)
+    let counts = store.sealed_counts().await?;
+    Ok(vault.reload(ring, counts.kids())?)
 }
 
 /// The keys for sessions as they are given now take the place of those in force.
@@ -81,7 +84,6 @@ pub(super) struct Keys {
     pub(super) vault: Arc<Vault>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) instance: InstanceId,
-    pub(super) source: Option<ConfigSource>,
     /// The settings as they were last read.
     pub(super) config: Mutex<Arc<Config>>,
     pub(super) wake: tokio::sync::Notify,
@@ -121,7 +123,7 @@ impl Keys {
     /// When they cannot; nothing has changed.
     pub(super) async fn check(&self, config: &Config) -> Result<(), StartError> {
         let ring = key_ring(config, MasterKeys::MustExist, false, &mut Vec::new())?;
-        needed(&ring, self.store.sealed_counts().await?.keys())?;
+        needed(&ring, self.store.sealed_counts().await?.kids())?;
         let sessions = session_keys(config, &self.store, &self.vault).await?;
         Sessions::new(sessions, config.admin.session_ttl)?;
         Ok(())
@@ -130,35 +132,20 @@ impl Keys {
     /// Takes these settings for the present ones, and their keys into use.
     ///
     /// # Errors
-    /// When the keys cannot be used; then those in force stay.
+    /// When the keys cannot be used; then those in force stay, and these are tried again every second.
     pub(super) async fn adopt(&self, config: Arc<Config>) -> Result<(), StartError> {
         let mut turn = self.turn.lock().await;
-        self.take(&mut turn, &config).await?;
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        let taken = self.take(&mut turn, &config).await;
+        turn.again |= taken.is_err();
+        taken
     }
 
     /// Reads everything again and says what is loaded. At the start this comes after the instance's row was made: a
     /// rotation that did not find it yet has changed the keys before, and they are found here.
     pub(super) async fn refresh(&self) {
         let mut turn = self.turn.lock().await;
-        let config = match &self.source {
-            None => Ok(self.present()),
-            Some(source) => {
-                let read = Arc::clone(source);
-                match tokio::task::spawn_blocking(move || read()).await {
-                    Ok(read) => read.map(Arc::new).map_err(|error| chain(&error)),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-        };
-        let taken = match config {
-            Ok(config) => self.take(&mut turn, &config).await,
-            Err(why) => {
-                self.say(&mut turn, &why);
-                return;
-            }
-        };
+        let taken = self.take(&mut turn, &self.present()).await;
         match taken {
             Ok(()) => turn.refused = None,
             Err(error) => {
@@ -209,7 +196,9 @@ impl Keys {
     /// Writes into the instance's row which master keys are loaded.
     async fn tell(&self, turn: &mut Turn) {
         let ring = self.vault.ring();
-        let kids: Vec<&str> = ring.kids().collect();
+        let own = ring.secret_kids().map(|kid| format!("{VARIABLES}{kid}"));
+        let kids: Vec<String> = ring.kids().map(str::to_owned).chain(own).collect();
+        let kids: Vec<&str> = kids.iter().map(String::as_str).collect();
         match self.store.instance_kids(self.instance, &kids).await {
             Ok(()) => turn.told = Some(kids.into_iter().map(str::to_owned).collect()),
             Err(error) => {

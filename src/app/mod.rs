@@ -75,8 +75,7 @@ pub struct StartOptions {
     pub demo: bool,
     /// Counters; made before the log begins, which counts too.
     pub metrics: Arc<Metrics>,
-    /// Where the configuration is read anew; without it a reload is refused, and keys are read again from the settings of
-    /// the start and the gateway's own key file.
+    /// Where the configuration is read anew; without it a reload is refused.
     pub source: Option<ConfigSource>,
 }
 
@@ -161,7 +160,6 @@ impl App {
             vault: Arc::clone(&vault),
             sessions: Arc::clone(&foundation.sessions),
             instance: ledger.id(),
-            source: source.clone(),
             config: Mutex::new(Arc::new(config.clone())),
             wake: tokio::sync::Notify::new(),
             turn: Default::default(),

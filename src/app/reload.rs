@@ -209,7 +209,9 @@ impl Desk {
             ),
             (Err(_), Some(reason)) => {
                 tracing::error!(%reason, "configuration.refused: the old one stays in force");
-                self.control.reload_refused(actor, &reason).await?;
+                if let Err(error) = self.control.reload_refused(actor, &reason).await {
+                    tracing::error!(reason = %error, "audit.reload_not_written");
+                }
             }
             (Err(_), None) => {}
         }
@@ -266,10 +268,11 @@ impl Desk {
         }
     }
 
-    /// How long audit entries are kept: the policy pack says it, or the settings.
+    /// How long audit entries are kept: what the policy pack or the settings say, and the longer where both do.
     pub(super) fn audit_retention(&self) -> Option<Duration> {
         let state = self.state();
-        state.config.policy.audit_retention().or(state.config.audit.retention)
+        let (pack, setting) = (state.config.policy.audit_retention(), state.config.audit.retention);
+        pack.max(setting)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -292,9 +295,7 @@ impl Operated for Counter {
                     let config = Arc::clone(&self.0.state().config);
                     Ok(ReloadView::new(&config, report.keys, &report.needs_restart))
                 }
-                Err(ReloadError::Control(
-                    error @ (ControlError::Store(_) | ControlError::Unresolvable(_)),
-                )) => Err(error),
+                Err(ReloadError::Control(error @ ControlError::Store(_))) => Err(error),
                 Err(error @ ReloadError::NoSource) => Err(ControlError::Conflict(error.to_string())),
                 Err(error) => Err(ControlError::InvalidConfiguration(error.chain())),
             }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{Foundation, MasterKeys, StartError, egress_policy, foundation::own_key_file};
+use super::{Foundation, MasterKeys, StartError, egress_policy, foundation::own_key_file, keys::VARIABLES};
 use crate::{
     config::{Config, MasterKeyText},
     control::{
@@ -164,7 +164,7 @@ pub async fn rotate(
     }
     let mut rotation = control.rotation_begin(&Actor::Cli).await?;
     ready(config, &control, options.patience, &mut say).await?;
-    let rotated = reseal(&control, &mut rotation, stand.rows_left(), &mut say).await?;
+    let rotated = reseal(&control, &mut rotation, stand.rows_left, &mut say).await?;
     if options.retire {
         return retire(config, &control, file, Some(rotated), options.patience).await;
     }
@@ -246,7 +246,7 @@ async fn reseal(
         }
         control.rotation_again(rotation);
     }
-    let left = control.master_keys(&Actor::Cli).await?.rows_left();
+    let left = control.master_keys(&Actor::Cli).await?.rows_left;
     Err(RotationError::Overtaken { kid: rotation.kid.clone(), left })
 }
 
@@ -268,7 +268,14 @@ async fn ready(
             .filter(|each| each.state == InstanceState::Live)
             .filter_map(|each| {
                 let kids = each.kids.unwrap_or_default();
-                (kids.first() != Some(&kid)).then(|| lags(&each.id.to_string(), &kids, &kid, own_file))
+                let variables = kids.iter().find_map(|kid| kid.strip_prefix(VARIABLES));
+                if kids.first() != Some(&kid) {
+                    Some(lags(&each.id.to_string(), &kids, &kid, own_file))
+                } else if variables != stand.variable_key.as_deref() {
+                    Some(variables_lag(&each.id.to_string(), variables, stand.variable_key.as_deref()))
+                } else {
+                    None
+                }
             })
             .collect();
         if lagging.is_empty() {
@@ -292,7 +299,11 @@ fn lags(id: &str, kids: &[String], kid: &str, own_file: bool) -> String {
         Some((first, _)) if kids.iter().any(|each| each == kid) => {
             format!("has `{kid}` and seals with `{first}`")
         }
-        Some(_) => format!("has only {}", kids.join(", ")),
+        Some(_) => {
+            let kids: Vec<&str> =
+                kids.iter().map(String::as_str).filter(|kid| !kid.starts_with(VARIABLES)).collect();
+            format!("has only {}", kids.join(", "))
+        }
     };
     let what = if own_file {
         "look at its log for why it does not take up its key file, or restart it".to_owned()
@@ -302,6 +313,18 @@ fn lags(id: &str, kids: &[String], kid: &str, own_file: bool) -> String {
         )
     };
     format!("gateway `{id}` {has}: {what}, and run this again")
+}
+
+/// The same of the key that seals config variables.
+fn variables_lag(id: &str, has: Option<&str>, wanted: Option<&str>) -> String {
+    let told =
+        |kid: Option<&str>| kid.map_or("a key derived from its master key".into(), |kid| format!("`{kid}`"));
+    format!(
+        "gateway `{id}` seals config variables with {}, and this command with {}: give both the same \
+         `KEYSTILE_SECRET_ENCRYPTION_KEY`, reload or restart the gateway, and run this again",
+        told(has),
+        told(wanted)
+    )
 }
 
 /// Gateways that may be running. On SQLite there is one at most, and it holds the lock.

@@ -31,6 +31,8 @@ const MAX_NAME: usize = 128;
 const MAX_TARGETS: usize = 500;
 const MAX_SECRET_BYTES: usize = 4 * 1024;
 const DAY: u64 = 24 * 60 * 60;
+/// As for `audit.retention`.
+const MIN_RETENTION_DAYS: u32 = 30;
 /// Ten years, as for every other retention.
 const MAX_RETENTION_DAYS: u32 = 3_650;
 
@@ -306,9 +308,13 @@ impl Reading<'_> {
         }
         let retention = match members.retention_days {
             None => None,
-            Some(days @ 1..=MAX_RETENTION_DAYS) => Some(Duration::from_secs(u64::from(days) * DAY)),
+            Some(days @ MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS) => {
+                Some(Duration::from_secs(u64::from(days) * DAY))
+            }
             Some(days) => {
-                let problem = format!("`retention_days` cannot be `{days}`; write 1 to {MAX_RETENTION_DAYS}");
+                let problem = format!(
+                    "`retention_days` cannot be `{days}`; write {MIN_RETENTION_DAYS} to {MAX_RETENTION_DAYS}"
+                );
                 return self.wrong(line, problem);
             }
         };

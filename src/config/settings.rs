@@ -331,9 +331,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How long audit entries are kept, if the pack says so.
+    /// How long audit entries are kept, if an enabled pack says so.
     pub fn audit_retention(&self) -> Option<Duration> {
-        self.pack.as_ref()?.audit.retention
+        self.pack.as_ref().filter(|pack| pack.enabled)?.audit.retention
     }
 
     /// Whether the use of provider keys is audited.

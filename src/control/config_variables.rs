@@ -336,7 +336,7 @@ fn variable_id(text: &str) -> Result<ConfigVariableId, ControlError> {
     text.parse().map_err(|_| ControlError::NotFound("config variable"))
 }
 
-fn checked_name(text: &str) -> Result<String, ControlError> {
+pub(super) fn checked_name(text: &str) -> Result<String, ControlError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(plain) {
         return Err(ControlError::invalid(

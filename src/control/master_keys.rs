@@ -13,8 +13,8 @@ use super::{Control, ControlError, InstanceState, act::permit};
 use crate::{
     domain::{Actor, AuditAction, InstanceId, Permission, Timestamp},
     store::{
-        MasterKeyState, SealedColumn, SealedFor, SealedText, SealedVariable, Tx, master_key_set,
-        master_key_state, master_keys, sealed_counts, sealed_replace,
+        MasterKeyState, SealedColumn, SealedCounts, SealedFor, SealedText, SealedVariable, Tx,
+        master_key_set, master_key_state, master_keys, sealed_counts, sealed_replace,
     },
     vault::{HouseSecretName, OpenError, SealedRow, VariableRow},
 };
@@ -59,14 +59,13 @@ pub struct MasterKeysView {
     pub instances: Vec<InstanceKeysView>,
     /// Whether a rotation was begun and is not over.
     pub unfinished: bool,
+    /// How many sealed texts stand under other keys than those that seal.
+    pub rows_left: u64,
+    /// The operator's own key that seals config variables; `null` when a key derived from the master key does.
+    pub variable_key: Option<String>,
 }
 
 impl MasterKeysView {
-    /// How many sealed texts stand under other keys than the one that seals.
-    pub fn rows_left(&self) -> u64 {
-        self.keys.iter().filter(|key| !key.seals).map(|key| key.rows).sum()
-    }
-
     /// Those loaded that do not seal.
     pub fn others(&self) -> impl Iterator<Item = &MasterKeyView> {
         self.keys.iter().filter(|key| key.loaded && !key.seals)
@@ -74,7 +73,7 @@ impl MasterKeysView {
 
     /// Whether everything is under the key that seals, and no rotation is under way.
     pub fn is_settled(&self) -> bool {
-        !self.unfinished && self.rows_left() == 0
+        !self.unfinished && self.rows_left == 0
     }
 }
 
@@ -125,8 +124,9 @@ impl Control {
         let known = self.store.master_keys().await?;
         let instances = self.instances(actor).await?.items;
         let mut kids: Vec<&str> = ring.kids().collect();
-        for kid in counts.keys().chain(known.iter().map(|key| &key.kid)) {
-            if !kids.contains(&kid.as_str()) {
+        let own: Vec<&str> = ring.secret_kids().collect();
+        for kid in counts.kids().chain(known.iter().map(|key| key.kid.as_str())) {
+            if !kids.contains(&kid) && !own.contains(&kid) {
                 kids.push(kid);
             }
         }
@@ -138,7 +138,7 @@ impl Control {
                     kid: kid.to_owned(),
                     loaded: ring.kids().any(|loaded| loaded == kid),
                     seals: ring.primary() == kid,
-                    rows: counts.get(kid).copied().unwrap_or_default(),
+                    rows: [&counts.master, &counts.variables].into_iter().filter_map(|of| of.get(kid)).sum(),
                     state: state.map(|key| key.state.as_str()),
                     since: state.map(|key| key.since),
                 }
@@ -150,7 +150,9 @@ impl Control {
             .map(|each| InstanceKeysView { id: each.id, state: each.state, kids: each.master_keys })
             .collect();
         let unfinished = known.iter().any(|key| key.state == MasterKeyState::Rotating);
-        Ok(MasterKeysView { keys, instances, unfinished })
+        let rows_left = self.others(&counts, ring.primary()).values().sum();
+        let variable_key = ring.secret_kids().next().map(str::to_owned);
+        Ok(MasterKeysView { keys, instances, unfinished, rows_left, variable_key })
     }
 
     /// Begins a rotation to the key that seals now, or goes on with one that was begun. All gateways are told to read
@@ -247,7 +249,7 @@ impl Control {
         if !self.others(&counts, kid).is_empty() {
             return Ok(None);
         }
-        let rows = counts.get(kid).copied().unwrap_or_default();
+        let rows = counts.master.get(kid).copied().unwrap_or_default();
         master_key_set(act.tx(), kid, MasterKeyState::Primary, act.at()).await?;
         // Whoever cached a text under another key forgets it.
         act.changed(None, "master_key");
@@ -290,11 +292,18 @@ impl Control {
         Ok(Retired { kids })
     }
 
-    /// What stands under other keys than the master key `kid` and, where config variables have one of their own, that.
-    fn others(&self, counts: &BTreeMap<String, u64>, kid: &str) -> BTreeMap<String, u64> {
+    /// What stands under other keys than the master key `kid`, or, of config variables, than the key that seals those.
+    fn others(&self, counts: &SealedCounts, kid: &str) -> BTreeMap<String, u64> {
         let ring = self.vault.ring();
-        let other = |each: &str| each != kid && each != ring.variable_kid();
-        counts.iter().filter(|(each, _)| other(each)).map(|(each, count)| (each.clone(), *count)).collect()
+        // The rotation's own master key, if no key of the operator's seals variables.
+        let variables = ring.secret_kids().next().unwrap_or(kid);
+        let mut others = BTreeMap::<String, u64>::new();
+        for (of, right) in [(&counts.master, kid), (&counts.variables, variables)] {
+            for (each, count) in of.iter().filter(|(each, _)| *each != right) {
+                *others.entry(each.clone()).or_default() += count;
+            }
+        }
+        others
     }
 
     /// Under which key the texts of a column are to stand.

@@ -101,10 +101,18 @@ impl Control {
         let (mut managed, referring): (Vec<ProviderKey>, Vec<ProviderKey>) =
             rows.into_iter().partition(|key| key.managed_by.is_some());
 
-        for target in pack.map_or(&[][..], |pack| &pack.targets) {
-            let pack = pack.expect("a target stands in a pack");
+        let mut targets = Vec::new();
+        for (pack, target) in
+            pack.iter().flat_map(|pack| pack.targets.iter().map(move |target| (pack, target)))
+        {
             let stands = managed.iter().position(|key| key.tenant_id == default && key.key_name == target.id);
-            let before = stands.map(|at| managed.swap_remove(at));
+            targets.push((pack, target, stands.map(|at| managed.swap_remove(at))));
+        }
+        // Rows are locked in the order of their ids by everybody, so that two who change several wait for each other and
+        // do not deadlock.
+        targets.sort_by_key(|(_, _, before)| before.as_ref().map(|key| key.id));
+        managed.sort_by_key(|key| key.id);
+        for (pack, target, before) in targets {
             let stopped = |error| Stopped {
                 tenant: default,
                 reference: target.secret.to_string(),

@@ -2,7 +2,7 @@
 //! to it, bound to the key's row and origin like a secret that was typed in; a change of the variable changes them all in
 //! the same transaction. So the data plane knows nothing of references, and a sealed key cannot be moved either.
 
-use super::{Control, ControlError, SecretInput, act::Act};
+use super::{Control, ControlError, SecretInput, act::Act, config_variables::checked_name};
 use crate::{
     domain::{Actor, AuditAction, ProviderKeyId, ProviderSecret, TenantId},
     store::{
@@ -32,6 +32,8 @@ impl Control {
         tenant: TenantId,
         name: &str,
     ) -> Result<ProviderSecret, ControlError> {
+        // First of all: what is no name may be a secret in the wrong place, and goes nowhere.
+        checked_name(name)?;
         let Some(variable) = config_variable_named(tx, tenant, name).await? else {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
             return Err(ControlError::invalid(

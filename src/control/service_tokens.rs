@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Control, ControlError, Idempotency, RotateKey,
+    Control, ControlError, Idempotency, Patch, RotateKey,
     act::{permit, scope_of},
     checks,
     error::OrMissing,
@@ -37,7 +37,9 @@ pub struct NewServiceToken {
 #[serde(deny_unknown_fields)]
 pub struct ServiceTokenChange {
     /// May be used.
-    pub is_active: bool,
+    #[schema(value_type = bool)]
+    #[serde(default)]
+    pub is_active: Patch<bool>,
 }
 
 /// What may be known of a service token.
@@ -142,12 +144,16 @@ impl Control {
         let act = self.begin(actor, Permission::ManageKeys).await?;
         let mut token =
             service_token_find(act.tx(), act.scope(), token_id(id)?).await.or_missing("service token")?;
-        token.is_active = asked.is_active;
+        let mut changed = "";
+        if let Some(is_active) = asked.is_active.not_null("is_active")? {
+            token.is_active = is_active;
+            changed = "is_active";
+        }
         token.updated_at = act.at();
         service_token_update(act.tx(), &token).await?;
         let event = act
             .event(AuditAction::ServiceTokenUpdated, Some(token.tenant_id), token.id)
-            .with("changed", "is_active")
+            .with("changed", changed)
             .with("is_active", token.is_active);
         act.commit(event).await?;
         Ok(token.into())

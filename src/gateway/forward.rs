@@ -244,7 +244,10 @@ async fn attempt(
             sent: prepared.sent,
         })
         .await;
-    if !matches!(response, Err(Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unrecordable)) {
+    if !matches!(
+        response,
+        Err(Failure::NotSent { .. } | Failure::Unusable(_) | Failure::Unsealable(_) | Failure::Unrecordable)
+    ) {
         candidate.key.touched.used(meter.facts().started_at);
     }
     let (head, body) = response?.into_parts();

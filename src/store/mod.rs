@@ -82,7 +82,9 @@ pub use provider_keys::{
 };
 pub use references::{provider_keys_referring, provider_keys_resolved};
 pub use scope::TenantScope;
-pub use sealed::{SealedColumn, SealedFor, SealedText, SealedVariable, sealed_counts, sealed_replace};
+pub use sealed::{
+    SealedColumn, SealedCounts, SealedFor, SealedText, SealedVariable, sealed_counts, sealed_replace,
+};
 pub use service_tokens::{
     PresentedToken, ServiceToken, service_token_delete, service_token_find, service_token_insert,
     service_token_secret_insert, service_token_secrets_retire, service_token_update, service_tokens_delete,

@@ -176,15 +176,30 @@ impl Store {
         rows.iter().map(|row| read(column, row)).collect()
     }
 
-    /// How many sealed texts stand under each master key. A text that is none of ours counts under what stands where its
-    /// key's id would be.
-    pub async fn sealed_counts(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+    /// How many sealed texts stand under each key.
+    pub async fn sealed_counts(&self) -> Result<SealedCounts, StoreError> {
         counts(self.reader()).await
     }
 }
 
-/// How many sealed texts stand under each master key, inside a transaction.
-pub async fn sealed_counts(tx: &Tx) -> Result<BTreeMap<String, u64>, StoreError> {
+/// How many sealed texts stand under each key, by its id. A text that is none of ours counts under no key, the empty id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SealedCounts {
+    /// What only a master key seals.
+    pub master: BTreeMap<String, u64>,
+    /// Config variables, which a key of their own may seal.
+    pub variables: BTreeMap<String, u64>,
+}
+
+impl SealedCounts {
+    /// Every key that something stands under.
+    pub fn kids(&self) -> impl Iterator<Item = &str> {
+        self.master.keys().chain(self.variables.keys()).map(String::as_str).filter(|kid| !kid.is_empty())
+    }
+}
+
+/// How many sealed texts stand under each key, inside a transaction.
+pub async fn sealed_counts(tx: &Tx) -> Result<SealedCounts, StoreError> {
     counts(tx).await
 }
 
@@ -204,28 +219,32 @@ pub async fn sealed_replace(
     Ok(tx.execute_raw(statement).await?.rows_affected() == 1)
 }
 
-/// `v1.<8 hex digits>.…` or `v2.<8 hex digits>.…`: the digits.
+/// `v1.<8 characters>.…` or `v2.<8 characters>.…`: the characters. Nothing of a text that has another form.
 fn kid_of(column: &str) -> String {
-    format!(r#"substr("{column}", 4, 8)"#)
+    format!(r#"CASE WHEN "{column}" LIKE 'v_.________.%' THEN substr("{column}", 4, 8) ELSE '' END"#)
 }
 
-async fn counts(db: &impl ConnectionTrait) -> Result<BTreeMap<String, u64>, StoreError> {
+async fn counts(db: &impl ConnectionTrait) -> Result<SealedCounts, StoreError> {
     let each = SealedColumn::ALL.map(|column| {
         let (table, _, sealed) = column.place();
-        let kid = kid_of(sealed);
-        format!(r#"SELECT {kid} AS "kid" FROM "{table}" WHERE "{sealed}" IS NOT NULL"#)
+        let (kid, variable) = (kid_of(sealed), i32::from(column == SealedColumn::ConfigVariable));
+        format!(
+            r#"SELECT {variable} AS "variable", {kid} AS "kid" FROM "{table}" WHERE "{sealed}" IS NOT NULL"#
+        )
     });
     let sql = format!(
-        r#"SELECT "kid", CAST(COUNT(*) AS BIGINT) FROM ({}) AS "all" GROUP BY "kid""#,
+        r#"SELECT "variable", "kid", CAST(COUNT(*) AS BIGINT) FROM ({}) AS "all" GROUP BY "variable", "kid""#,
         each.join(" UNION ALL ")
     );
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
-    rows.iter()
-        .map(|row| {
-            let count: i64 = row.try_get_by_index(1)?;
-            Ok((row.try_get_by_index(0)?, count.max(0).unsigned_abs()))
-        })
-        .collect()
+    let mut counts = SealedCounts::default();
+    for row in rows {
+        let (variable, kid): (i32, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        let count: i64 = row.try_get_by_index(2)?;
+        let of = if variable == 1 { &mut counts.variables } else { &mut counts.master };
+        of.insert(kid, count.max(0).unsigned_abs());
+    }
+    Ok(counts)
 }
 
 fn read(column: SealedColumn, row: &QueryResult) -> Result<SealedText, StoreError> {
@@ -290,7 +309,8 @@ mod tests {
         assert!(rows[keys as usize + 1].what().starts_with("staged provider_key pk_"));
         assert!(!format!("{rows:?}").contains("v1."));
         let counts = db.sealed_counts().await.expect("counts");
-        assert_eq!(counts, BTreeMap::from([("0000000a".into(), 2), ("0000000b".into(), u64::from(keys))]));
+        let master = BTreeMap::from([("0000000a".into(), 2), ("0000000b".into(), u64::from(keys))]);
+        assert_eq!(counts, SealedCounts { master, variables: BTreeMap::new() });
 
         let of = async |column, kid, after: &str| {
             db.sealed_elsewhere(column, kid, after, 2).await.expect("rows").into_iter().map(|row| row.id)
