@@ -9,7 +9,9 @@ use super::{
     output::{self, Table, or_dash},
 };
 use crate::{
-    control::{Control, MadeServiceToken, NewServiceToken, RotateKey, Patch, ServiceTokenChange, ServiceTokenView},
+    control::{
+        Control, MadeServiceToken, NewServiceToken, Patch, RotateKey, ServiceTokenChange, ServiceTokenView,
+    },
     domain::Actor,
     store::Page,
 };
@@ -83,7 +85,9 @@ impl ServiceTokens {
 }
 
 async fn switch(control: &Control, id: &str, is_active: bool) -> anyhow::Result<()> {
-    control.service_token_change(&Actor::Cli, id, ServiceTokenChange { is_active: Patch::Set(is_active) }).await?;
+    control
+        .service_token_change(&Actor::Cli, id, ServiceTokenChange { is_active: Patch::Set(is_active) })
+        .await?;
     Ok(())
 }
 

@@ -67,6 +67,10 @@ fn command(config: &Config, master_keys: &[MasterKeyText], arguments: &[&str]) -
         let texts: Vec<&str> = master_keys.iter().map(|key| key.0.as_str()).collect();
         command.env("PROVIDER_KEY_ENCRYPTION_KEY", texts.join(","));
     }
+    if !config.vault.secret_keys.is_empty() {
+        let texts: Vec<&str> = config.vault.secret_keys.iter().map(|key| key.0.as_str()).collect();
+        command.env("KEYSTILE_SECRET_ENCRYPTION_KEY", texts.join(","));
+    }
     command
 }
 
@@ -88,9 +92,14 @@ async fn run(
     (output.status.code(), out, err)
 }
 
-/// How many sealed rows stand under each key.
+/// How many rows that only a master key seals stand under each key.
 async fn counts(gateway: &Gateway) -> BTreeMap<String, u64> {
-    gateway.app.house.store.sealed_counts().await.expect("counts")
+    gateway.app.house.store.sealed_counts().await.expect("counts").master
+}
+
+/// How many config variables stand under each key.
+async fn variables(gateway: &Gateway) -> BTreeMap<String, u64> {
+    gateway.app.house.store.sealed_counts().await.expect("counts").variables
 }
 
 /// Chats without a pause from many sides until told to stop.
@@ -379,6 +388,59 @@ async fn at_053_a_key_that_the_operator_gives_is_taken_up_by_every_gateway_befor
         serde_json::from_str(&run(&config, &given(&[&new]), &["doctor", "--json"]).await.1).expect("JSON");
     assert_eq!(doctor["provider_keys"][0]["opens"], true, "{doctor}");
     assert_eq!(doctor["provider_keys"][0]["master_key"], json!(new_kid), "{doctor}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_053_a_key_of_their_own_keeps_config_variables_out_of_a_rotation_and_has_one_of_its_own() {
+    let upstream = Upstream::always(chat_ok("hi", &usage(1, 1))).await;
+    let own = [KeyRing::generate(), KeyRing::generate()];
+    let settings = |config: &mut Config| {
+        config.database_url = None;
+        config.vault.master_keys.clear();
+        config.vault.secret_keys = vec![own[0].clone()];
+    };
+    let gateway = Setup::new().await.allow(&upstream).with(settings).start().await;
+    let value = json!({ "name": "OPENAI", "value": "sk-from-a-variable", "sensitive": true });
+    gateway.create("/v1/config-variables", value).await;
+    let referring = json!({ "api_key": { "store": "OPENAI" } });
+    gateway.provider_key_with("openai", &upstream, referring).await;
+    let key = gateway.virtual_key(json!({})).await;
+    let old = kids(&gateway.config)[0].clone();
+    let first = variables(&gateway).await;
+    assert!(first.len() == 1 && !first.contains_key(&old), "{first:?}");
+
+    // A new master key takes everything but the variable, and the rotation ends.
+    let (code, out, err) = run(&gateway.config, &[], &["master-key", "rotate"]).await;
+    assert_eq!(code, Some(0), "{out} {err}");
+    let new = kids(&gateway.config)[0].clone();
+    assert_ne!(new, old, "{out} {err}");
+    assert_eq!(counts(&gateway).await.keys().collect::<Vec<_>>(), [&new]);
+    assert_eq!(variables(&gateway).await, first);
+    let (_, out, _) = run(&gateway.config, &[], &["master-key", "status", "--json"]).await;
+    let status: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&status["unfinished"], &status["rows_left"]), (&json!(false), &json!(0)), "{status}");
+    let (_, doctor, _) = run(&gateway.config, &[], &["doctor"]).await;
+    assert!(!doctor.contains("lacks"), "{doctor}");
+
+    // Another key for variables: a gateway that does not seal with it is named; then only the variable moves.
+    let mut config = gateway.config.clone();
+    config.vault.secret_keys = vec![own[1].clone(), own[0].clone()];
+    let (code, _, err) = run(&config, &[], &["master-key", "rotate", "--wait", "1"]).await;
+    assert!(code == Some(1) && err.contains("KEYSTILE_SECRET_ENCRYPTION_KEY"), "{err}");
+    assert_eq!(variables(&gateway).await, first);
+    gateway.app.reload(config.clone()).await.expect("reloaded");
+    let (code, out, err) = run(&config, &[], &["master-key", "rotate"]).await;
+    assert_eq!(code, Some(0), "{out} {err}");
+    assert_eq!(kids(&gateway.config)[0], new, "no other master key was made: {out} {err}");
+    let second = variables(&gateway).await;
+    assert!(second.len() == 1 && second != first && !second.contains_key(&new), "{second:?}");
+
+    // The first of the two is not needed any more.
+    config.vault.secret_keys.pop();
+    gateway.app.reload(config.clone()).await.expect("reloaded");
+    gateway.chat(&key, json!({})).await.expect(200);
+    config.vault.secret_keys.clear();
+    gateway.app.reload(config).await.expect_err("the variable stands under it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

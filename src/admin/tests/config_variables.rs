@@ -6,7 +6,7 @@ use super::harness::{CANARY, House};
 use crate::{
     control::{AuditQuery, REDACTED},
     domain::{Actor, ProviderKeyId, Role},
-    store::{AuditFilter, Page, ProviderKey, StoreError, TenantScope, Tx, provider_key_update},
+    store::{Page, ProviderKey, TenantScope, Tx, provider_key_update},
     vault::SealedRow,
 };
 
