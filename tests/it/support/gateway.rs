@@ -81,7 +81,8 @@ impl Setup {
         let Self { config, clock, metrics, dir } = self;
         let options =
             StartOptions { clock: clock.clone(), metrics: Arc::clone(&metrics), ..StartOptions::default() };
-        let app = App::start(config.clone(), options).await?;
+        // Its future is large, and every test would hold it.
+        let app = Box::pin(App::start(config.clone(), options)).await?;
         let mut gateway =
             Gateway { app, config, clock, metrics, dir, http: http_client(), session: String::new() };
         let asked = json!({ "email": ADMIN_EMAIL, "password": ADMIN_PASSWORD });
