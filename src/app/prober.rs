@@ -37,5 +37,6 @@ async fn probe(upstream: &Upstream, catalogue: &Catalogue, key: StagedKey) -> Ve
     match upstream.check(grant, Staged { provider: &provider, base_url: &key.base_url, sealed }).await {
         Checked::Answered(status) => Verdict::Answered(status),
         Checked::NotAsked(why) => Verdict::NotAsked(why),
+        Checked::Unsealable(reason) => Verdict::Unsealable(reason),
     }
 }

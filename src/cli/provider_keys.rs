@@ -151,7 +151,7 @@ impl ProviderKeys {
             }
             Self::Verify { id, target } => return verify(shared, &id, &target).await,
             Self::Promote { id, unverified } => {
-                let asked = PromoteKey { unverified };
+                let asked = PromoteKey { unverified, fingerprint: None };
                 table(&[control.provider_key_promote(&Actor::Cli, &id, asked).await?]).print()?;
             }
             Self::Unstage { id } => control.provider_key_unstage(&Actor::Cli, &id).await?,

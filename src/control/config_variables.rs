@@ -217,7 +217,15 @@ impl Control {
                 ));
             }
             None if sensitive != was_sealed || name.is_some() => {
-                Some(self.present_value(&variable, sensitive)?)
+                match self.present_value(&variable, sensitive) {
+                    Ok(value) => Some(value),
+                    Err(error) if was_sealed => {
+                        drop(act);
+                        let reference = store_reference(&variable.name);
+                        return Err(self.unresolved(actor, tenant, &reference, variable.id, error).await);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             None => None,
         };

@@ -45,6 +45,7 @@ impl Control {
             house_secret_delete(act.tx(), previous.as_str()).await?;
         } else {
             let sealed = self.vault.seal_house(previous, &old);
+            act.may_store(&sealed).await?;
             house_secret_set(act.tx(), previous.as_str(), &sealed, act.at()).await?;
         }
         act.changed(None, "signing_key");

@@ -6,6 +6,8 @@ use std::{fmt, sync::Arc};
 /// Longest model name that is accepted, in bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
 const MAX_SLUG_BYTES: usize = 64;
+/// Words that are actions of the admin API and could not be told from a provider.
+const RESERVED_SLUGS: [&str; 3] = ["revoke", "rotate", "provision"];
 
 /// A name that cannot be a model, provider or pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +50,8 @@ macro_rules! shared_text {
     };
 }
 
-/// A provider's short name: `openai`, `my-vllm`. Lower-case letters, digits, `-`, `_`, `.`; begins with a letter or digit.
+/// A provider's short name: `openai`, `my-vllm`. Lower-case letters, digits, `-`, `_`, `.`; begins with a letter or digit;
+/// none of the words that the admin API has for itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ProviderSlug(Arc<str>);
 
@@ -61,7 +64,12 @@ impl ProviderSlug {
         let good = text.len() <= MAX_SLUG_BYTES
             && text.bytes().next().is_some_and(plain)
             && text.bytes().all(|b| plain(b) || matches!(b, b'-' | b'_' | b'.'));
-        if good {
+        if RESERVED_SLUGS.contains(&text) {
+            Err(InvalidModel::new(
+                text,
+                "a provider slug: `revoke`, `rotate` and `provision` are words of the admin API; choose another name",
+            ))
+        } else if good {
             Ok(Self(text.into()))
         } else {
             Err(InvalidModel::new(

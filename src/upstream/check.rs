@@ -7,7 +7,10 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
 
-use super::attempt::{CheckedUrl, IDENTITY, JSON, OURSELVES, Upstream, at, credential};
+use super::{
+    attempt::{CheckedUrl, IDENTITY, JSON, OURSELVES, Upstream, at, credential},
+    classify::Failure,
+};
 use crate::{
     catalogue::{DialectKind, Provider},
     domain::CheckGrant,
@@ -38,6 +41,9 @@ pub enum Checked {
     Answered(u16),
     /// It was not asked, or did not answer; why.
     NotAsked(&'static str),
+    /// It was not asked, as the staged secret does not open as what its row says it is; the reason, in one word. An
+    /// incident.
+    Unsealable(&'static str),
 }
 
 impl Upstream {
@@ -45,7 +51,7 @@ impl Upstream {
     pub async fn check(&self, grant: CheckGrant, staged: Staged<'_>) -> Checked {
         let request = match self.check_request(&grant, staged) {
             Ok(request) => request,
-            Err(why) => return Checked::NotAsked(why),
+            Err(untried) => return untried,
         };
         match tokio::time::timeout(PATIENCE, self.client.execute(request)).await {
             // The body is of no interest, and goes with its connection.
@@ -58,16 +64,16 @@ impl Upstream {
         }
     }
 
-    fn check_request(&self, grant: &CheckGrant, staged: Staged<'_>) -> Result<Request, &'static str> {
+    fn check_request(&self, grant: &CheckGrant, staged: Staged<'_>) -> Result<Request, Checked> {
         let Staged { provider, base_url, sealed } = staged;
-        let path = provider
-            .check_path
-            .as_deref()
-            .ok_or("the provider has no free call that needs a key; promote without it if you are sure")?;
+        let path = provider.check_path.as_deref().ok_or(Checked::NotAsked(
+            "the provider has no free call that needs a key; promote without it if you are sure",
+        ))?;
         let checked = CheckedUrl::default();
-        let base = checked
-            .get(base_url, sealed.origin, &self.policy)
-            .map_err(|_| "the key's `base_url` may not be called; see `egress.allow`")?;
+        let base = checked.get(base_url, sealed.origin, &self.policy).map_err(|failure| match failure {
+            Failure::Unsealable(reason) => Checked::Unsealable(reason),
+            _ => Checked::NotAsked("the key's `base_url` may not be called; see `egress.allow`"),
+        })?;
         let mut headers = HeaderMap::with_capacity(5);
         headers.insert(ACCEPT, JSON);
         headers.insert(ACCEPT_ENCODING, IDENTITY);
@@ -78,10 +84,10 @@ impl Upstream {
         }
         let secret = self.vault.open_staged(grant, &sealed).map_err(|error| {
             tracing::error!(provider_key = %grant.provider_key(), reason = %error, "vault.open_failed");
-            "the staged secret cannot be opened; stage it anew"
+            Checked::Unsealable(error.reason())
         })?;
-        let (name, value) =
-            credential(&provider.auth, &secret).ok_or("the staged secret cannot be put in a header")?;
+        let (name, value) = credential(&provider.auth, &secret)
+            .ok_or(Checked::NotAsked("the staged secret cannot be put in a header"))?;
         headers.insert(name, value);
         let mut request = Request::new(Method::GET, at(base, path));
         *request.headers_mut() = headers;

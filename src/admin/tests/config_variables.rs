@@ -6,7 +6,10 @@ use super::harness::{CANARY, House};
 use crate::{
     control::{AuditQuery, REDACTED},
     domain::{Actor, ProviderKeyId, Role},
-    store::{Page, ProviderKey, TenantScope, Tx, provider_key_update},
+    store::{
+        Page, ProviderKey, StoreError, TenantScope, Tx, VariableValue, config_variable_find,
+        config_variable_update, provider_key_update,
+    },
     vault::SealedRow,
 };
 
@@ -186,6 +189,37 @@ async fn a_changed_variable_is_in_every_key_that_refers_to_it_in_the_same_act() 
     }
     house.delete(&path(&made)).await.expect(204);
     house.delete(&path(&other)).await.refused(409, "conflict");
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_does_not_open_is_audited_when_its_variable_is_renamed() {
+    let house = House::new().await;
+    let (made, other) =
+        (variable(&house, "KEY", CANARY, true).await, variable(&house, "OTHER", "sk-other", true).await);
+    let id = |made: &Value| made["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    // Somebody with the database in hand.
+    let moved = async |tx: &Tx| -> Result<(), StoreError> {
+        let foreign = config_variable_find(tx, TenantScope::house(), id(&other)).await?;
+        let mut row = config_variable_find(tx, TenantScope::house(), id(&made)).await?;
+        assert!(matches!(foreign.value, VariableValue::Sealed(_)));
+        row.value = foreign.value;
+        config_variable_update(tx, &row).await
+    };
+    house.control.store.write(moved).await.expect("written");
+    house.patch(&path(&made), json!({"name": "RENAMED"})).await.refused(500, "internal_error");
+    let entries = audited(&house, "reference.resolved").await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(
+        (entries[0].outcome.as_str(), entries[0].details["reference"].as_str()),
+        ("failure", "store:KEY")
+    );
+    assert!(entries[0].details["reason"].contains("cannot be opened"));
+    assert_eq!(house.get(&path(&made)).await.expect(200)["name"], "KEY");
+    // What is merely refused is no such incident.
+    house.post(PATH, json!({"name": "OPEN", "value": ""})).await.expect(201);
+    let open = house.get(PATH).await.expect(200)["data"][2].clone();
+    house.patch(&path(&open), json!({"sensitive": true})).await.refused(400, "invalid_request");
+    assert_eq!(audited(&house, "reference.resolved").await.len(), 1);
 }
 
 #[tokio::test]

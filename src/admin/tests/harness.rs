@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,6 +48,8 @@ pub(super) struct House {
     pub told: Arc<Mutex<Vec<Option<TenantId>>>>,
     /// What providers say to staged secrets.
     pub verdict: Arc<Mutex<Verdict>>,
+    /// What happens while they think, once each.
+    pub meanwhile: Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
     pub default_tenant: TenantId,
     pub owner: String,
     app: Router,
@@ -96,6 +99,8 @@ impl House {
         let hears = Arc::clone(&told);
         let verdict = Arc::new(Mutex::new(Verdict::Answered(200)));
         let answers = Arc::clone(&verdict);
+        let meanwhile: Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>> = Arc::default();
+        let happens = Arc::clone(&meanwhile);
         let fingerprints = Arc::new(Fingerprinter::new(&pepper));
         let session_key = SessionKey::from_house(&HouseSecret::generate());
         let control = Control::new(Parts {
@@ -113,8 +118,12 @@ impl House {
             notify: Notify::new(move |tenant, _| hears.lock().expect("not poisoned").push(tenant)),
             prober: Prober::new(move |key: StagedKey| {
                 let verdict = *answers.lock().expect("not poisoned");
+                let happens = std::mem::take(&mut *happens.lock().expect("not poisoned"));
                 async move {
                     assert!(key.sealed.starts_with("v1."), "nothing but what is sealed is handed on");
+                    for thing in happens {
+                        thing.await;
+                    }
                     verdict
                 }
             }),
@@ -133,8 +142,18 @@ impl House {
             &AdminSettings { hosts: vec!["admin.example".into()], ..AdminSettings::default() },
         );
         let owner = String::new();
-        let mut house =
-            Self { control, clock, ticks, told, verdict, default_tenant, owner, app, _store: store };
+        let mut house = Self {
+            control,
+            clock,
+            ticks,
+            told,
+            verdict,
+            meanwhile,
+            default_tenant,
+            owner,
+            app,
+            _store: store,
+        };
         house.owner = house.session_of("root@example.com").await;
         house
     }

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use super::harness::{CANARY, House};
 use crate::{
     control::REDACTED,
-    store::{ProviderKey, StoreError, Tx, provider_key_update},
+    domain::Actor,
+    store::{
+        MasterKeyState, ProviderKey, StoreError, Tx, house_secret_set, master_key_set, provider_key_update,
+    },
+    vault::{HouseSecret, HouseSecretName},
 };
 
 fn path(key: &Value) -> String {
@@ -385,4 +389,27 @@ async fn keys_of_the_operators_configuration_are_shown_and_not_changed() {
     );
     let typed = house.patch(&path, json!({"api_key": "sk-typed"})).await.expect(200);
     assert_eq!(typed["reference"], Value::Null, "a key that is typed in follows no variable");
+}
+
+#[tokio::test]
+async fn a_process_whose_master_key_was_retired_stores_no_key_with_a_cloud_and_signs_with_no_new_one() {
+    let house = House::new().await;
+    let (store, vault, at) = (&house.control.store, &house.control.vault, house.clock.now());
+    let name = HouseSecretName::JwtKey;
+    let sealed = vault.seal_house(name, &HouseSecret::generate());
+    let signing = async |tx: &Tx| house_secret_set(tx, name.as_str(), &sealed, at).await;
+    store.write(signing).await.map_err(|error: StoreError| error).expect("written");
+    let rotate = || house.control.signing_key_rotate(&Actor::Cli, false);
+    rotate().await.expect("both texts are sealed under a living key");
+    let config = json!({"endpoint": "https://r.openai.azure.com", "tenant_id": "t", "client_id": "c",
+        "client_secret": "s3cret"});
+    house.post("/api/keys", azure(config.clone())).await.expect(201);
+
+    let kid = vault.ring().primary().to_owned();
+    let retire = async |tx: &Tx| master_key_set(tx, &kid, MasterKeyState::Retired, at).await;
+    store.write(retire).await.map_err(|error: StoreError| error).expect("written");
+    let before = store.sealed_rows().await.expect("rows").len();
+    house.post("/api/keys", azure(config)).await.refused(409, "conflict");
+    assert!(rotate().await.is_err_and(|error| error.to_string().contains("was retired")));
+    assert_eq!(store.sealed_rows().await.expect("rows").len(), before);
 }

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::harness::{CANARY, House};
 use crate::{
-    control::Verdict,
+    control::{Control, Verdict},
     domain::{Actor, Role, Timestamp},
-    store::{KeyUse, StoreError, Tx, provider_key_update},
+    store::{KeyUse, ProviderKey, StoreError, TenantScope, Tx, provider_key_update},
+    vault::SealedRow,
 };
 
 async fn key(house: &House) -> (Value, String) {
@@ -67,15 +68,155 @@ async fn a_staged_secret_is_verified_and_promoted() {
     assert!(house.sealed(&made).await.sealed != before.sealed);
     bare(&house, &promote).await.refused(409, "conflict");
     bare(&house, &verify).await.refused(409, "conflict");
-    let audited = audited(&house, 5).await;
+    let audited = audited(&house, 8).await;
     let expected = [
         entry("provider_key.staged", "success"),
+        entry("provider_key.verified", "success"),
         entry("provider_key.verified", "failure"),
+        entry("provider_key.verified", "success"),
         entry("provider_key.verified", "failure"),
+        entry("provider_key.verified", "success"),
         entry("provider_key.verified", "success"),
         entry("provider_key.promoted", "success"),
     ];
     assert_eq!(audited, expected);
+    let entries = house.audited(7).await;
+    let phases: Vec<_> = entries[1..].iter().map(|entry| entry["details"]["phase"].clone()).collect();
+    assert_eq!(phases, ["done", "started", "done", "started", "done", "started"]);
+    let reasons: Vec<_> = entries.iter().map(|entry| entry["details"]["reason"].clone()).collect();
+    assert_eq!((&reasons[3], &reasons[5]), (&silent["reason"], &refused["reason"]));
+    assert!(reasons[1].is_null() && reasons[3].is_string() && reasons[5].is_string());
+}
+
+async fn write(control: &Control, row: &ProviderKey) {
+    let wrote = control.store.write(async |tx: &Tx| provider_key_update(tx, row).await).await;
+    wrote.map_err(|error: StoreError| error).expect("written");
+}
+
+#[tokio::test]
+async fn that_a_secret_is_tried_is_on_record_before_it_is_opened() {
+    let house = House::new().await;
+    let (made, path) = key(&house).await;
+    house.post(&format!("{path}/stage"), json!({"api_key": "sk-next"})).await.expect(200);
+    let control = house.control.clone();
+    house.meanwhile.lock().expect("not poisoned").push(Box::pin(async move {
+        let rows = control.store.audit_rows().await;
+        let last = rows.last().expect("an entry");
+        assert_eq!(last.action, "provider_key.verified");
+        assert!(last.canonical.contains(r#""phase":"started""#), "{}", last.canonical);
+    }));
+    *house.verdict.lock().expect("not poisoned") = Verdict::Unsealable("mismatch");
+    let said = bare(&house, &format!("{path}/verify")).await.expect(200);
+    assert!(house.meanwhile.lock().expect("not poisoned").is_empty(), "it was looked at");
+    assert_eq!((&said["ok"], &said["status"]), (&json!(false), &Value::Null));
+    assert!(said["reason"].as_str().is_some_and(|reason| reason.contains("does not open")), "{said}");
+    assert_eq!(house.get(&path).await.expect(200)["staged"]["verified_at"], Value::Null);
+    let entries = house.audited(2).await;
+    assert_eq!(entries[1]["action"], "provider_key.unsealable");
+    for (name, value) in [("outcome", &json!("failure")), ("object", &made["id"])] {
+        assert_eq!((&entries[0][name], &entries[1][name]), (value, value), "{name}");
+    }
+    assert_eq!(entries[1]["details"]["reason"], "mismatch");
+    assert_eq!(entries[0]["action"], "provider_key.verified");
+    let details = &entries[0]["details"];
+    assert_eq!((&details["phase"], &details["reason"]), (&json!("done"), &said["reason"]));
+}
+
+#[tokio::test]
+async fn what_was_tried_is_told_by_the_secret_and_its_address_and_not_by_how_it_is_sealed() {
+    let house = House::new().await;
+    let (made, path) = key(&house).await;
+    let (stage, verify) = (format!("{path}/stage"), format!("{path}/verify"));
+    house.post(&stage, json!({"api_key": "sk-next"})).await.expect(200);
+    let row = house.sealed(&made).await;
+    let id = row.id;
+    let meanwhile = |change: fn(&Control, &mut ProviderKey)| {
+        let control = house.control.clone();
+        house.meanwhile.lock().expect("not poisoned").push(Box::pin(async move {
+            let mut row = control.store.provider_key(TenantScope::house(), id).await.expect("a key");
+            change(&control, &mut row);
+            write(&control, &row).await;
+        }));
+    };
+    // As a rotation of master keys does.
+    meanwhile(|control, row| {
+        let (tenant, key, provider) = (row.tenant_id, row.id, row.provider.clone());
+        let staged = row.staged.as_mut().expect("staged");
+        let old = SealedRow {
+            tenant,
+            key,
+            provider: provider.as_str(),
+            origin: &row.origin,
+            sealed: &staged.sealed,
+        };
+        let new = control.vault.reseal_provider_key(&old).expect("it opens");
+        assert_ne!(new, staged.sealed);
+        staged.sealed = new;
+    });
+    assert_eq!(bare(&house, &verify).await.expect(200)["ok"], true);
+    assert!(house.get(&path).await.expect(200)["staged"]["verified_at"].is_string());
+
+    let changes: [fn(&Control, &mut ProviderKey); 4] = [
+        |_, row| row.staged = None,
+        |_, row| row.base_url.push_str("/elsewhere"),
+        |_, row| row.staged.as_mut().expect("staged").fingerprint = "another".into(),
+        |_, row| {
+            let staged = row.staged.as_mut().expect("staged");
+            staged.at = staged.at.plus(std::time::Duration::from_secs(1));
+        },
+    ];
+    for change in changes {
+        let mut untried = row.clone();
+        untried.staged.as_mut().expect("staged").verified_at = None;
+        write(&house.control, &untried).await;
+        meanwhile(change);
+        bare(&house, &verify).await.refused(409, "conflict");
+        let shown = house.get(&path).await.expect(200);
+        assert!(shown["staged"].is_null() || shown["staged"]["verified_at"].is_null(), "{shown}");
+        let last = &house.audited(1).await[0];
+        assert_eq!((&last["outcome"], &last["details"]["phase"]), (&json!("failure"), &json!("done")));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_key_drops_what_was_staged_and_a_named_secret_is_the_only_one_promoted() {
+    let house = House::new().await;
+    let (_, path) = key(&house).await;
+    let (stage, promote) = (format!("{path}/stage"), format!("{path}/promote"));
+    house.post(&stage, json!({"api_key": "sk-one"})).await.expect(200);
+    let kept = house.patch(&path, json!({"weight": 3})).await.expect(200);
+    assert!(kept["staged"].is_object(), "the secret is the same");
+    let replaced = house.patch(&path, json!({"api_key": "sk-leaked-no-more"})).await.expect(200);
+    assert_eq!(replaced["staged"], Value::Null);
+
+    let one = house.post(&stage, json!({"api_key": "sk-one"})).await.expect(200);
+    bare(&house, &format!("{path}/verify")).await.expect(200);
+    let two = house.post(&stage, json!({"api_key": "sk-two"})).await.expect(200);
+    let of_one = json!({"fingerprint": one["staged"]["fingerprint"], "unverified": true});
+    house.post(&promote, of_one).await.refused(409, "not_staged");
+    assert_eq!(house.get(&path).await.expect(200)["fingerprint"], replaced["fingerprint"]);
+    let of_two = json!({"fingerprint": two["staged"]["fingerprint"]});
+    house.post(&promote, of_two.clone()).await.refused(409, "not_verified");
+    bare(&house, &format!("{path}/verify")).await.expect(200);
+    let promoted = house.post(&promote, of_two).await.expect(200);
+    assert_eq!(promoted["fingerprint"], two["staged"]["fingerprint"]);
+
+    // Another path of the same origin: it was not tried there.
+    let config = |path: &str| json!({"endpoint": format!("https://x.endpoints.huggingface.cloud{path}")});
+    let face = json!({"provider": "huggingface", "key_name": "h", "api_key": CANARY,
+        "huggingface_key_config": config("/a")});
+    let face = house.post("/api/keys", face).await.expect(201);
+    let path = format!("/api/keys/{}", face["id"].as_str().expect("an id"));
+    house.post(&format!("{path}/stage"), json!({"api_key": "sk-next"})).await.expect(200);
+    let mut row = house.sealed(&face).await;
+    row.staged.as_mut().expect("staged").verified_at = Some(house.clock.now());
+    write(&house.control, &row).await;
+    let verified = |key: &Value| key["staged"]["verified_at"].is_string();
+    let same = house.patch(&path, json!({"huggingface_key_config": config("/a")})).await.expect(200);
+    assert!(verified(&same), "{same}");
+    let moved = house.patch(&path, json!({"huggingface_key_config": config("/b")})).await.expect(200);
+    assert_ne!(moved["base_url"], same["base_url"]);
+    assert!(moved["staged"].is_object() && !verified(&moved), "{moved}");
 }
 
 #[tokio::test]

@@ -143,6 +143,15 @@ async fn at_041_another_address_needs_the_secret_anew() {
     ] {
         house.patch(&path, json!({"base_url": url})).await.refused(400, "secret_required");
     }
+    // What a config variable holds was given for the old address too.
+    let variable = json!({"name": "KEY", "value": CANARY, "sensitive": true});
+    house.post("/v1/config-variables", variable).await.expect(201);
+    for url in [json!("https://evil.example.com"), json!("http://127.0.0.1:9000")] {
+        for name in ["KEY", "NOBODYS"] {
+            let body = json!({"base_url": url, "api_key": {"store": name}});
+            house.patch(&path, body).await.refused(400, "secret_required");
+        }
+    }
     let masked = json!({"base_url": "https://proxy.example.com", "api_key": "********"});
     house.patch(&path, masked).await.refused(400, "masked_secret");
     let before = house.sealed(&made).await;
@@ -156,6 +165,11 @@ async fn at_041_another_address_needs_the_secret_anew() {
     assert!(before.sealed != after.sealed && before.origin != after.origin, "nothing is left of the old one");
     let body = json!({"base_url": null, "api_key": "sk-new"});
     assert_eq!(house.patch(&path, body).await.expect(200)["base_url"], "https://api.openai.com/v1");
+    let body = json!({"base_url": "https://api.openai.com/v1", "api_key": {"store": "KEY"}});
+    let follows = house.patch(&path, body).await.expect(200);
+    assert_eq!(follows["reference"], json!({"store": "KEY"}), "it stays where it is");
+    let body = json!({"base_url": "https://evil.example.com", "api_key": {"store": "KEY"}});
+    house.patch(&path, body).await.refused(400, "secret_required");
 }
 
 #[tokio::test]

@@ -145,6 +145,10 @@ impl Control {
         }
         let place = self.new_place(key, &base_url, cloud.as_ref().map(|(stored, _)| stored))?;
         let same_origin = place.url.origin == key.origin;
+        if !same_origin && store_name(&source).is_some() {
+            // Its value was given for the old address, like a secret that was typed in.
+            return Err(moved_without("the secret itself, and not the name of a config variable,"));
+        }
         let keyed = match source.is_keep() {
             true if same_origin => None,
             true if self.has_secret(key) => return Err(moved_without("`api_key`")),
@@ -163,6 +167,8 @@ impl Control {
             act.may_store(&key.sealed).await?;
             key.fingerprint = self.fingerprints.of(&secret);
             key.reference = reference;
+            // What waits was to replace the secret that has just gone.
+            key.staged = None;
             names.push("api_key");
         }
         if let Some((stored, secrets)) = cloud {
@@ -188,6 +194,9 @@ impl Control {
         if !same_origin {
             // What waits beside it was given for the old address as well.
             key.staged = None;
+        }
+        if let Some(staged) = key.staged.as_mut().filter(|_| place.url.base_url != key.base_url) {
+            staged.verified_at = None;
         }
         if !base_url.is_keep() {
             names.push("base_url");

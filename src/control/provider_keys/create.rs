@@ -95,6 +95,9 @@ impl Control {
             updated_at: act.at(),
         };
         act.may_store(&key.sealed).await?;
+        if let Some(sealed) = &key.cloud_sealed {
+            act.may_store(sealed).await?;
+        }
         provider_key_insert(act.tx(), &key).await?;
         act.remember(actor, idempotency, id).await?;
         act.changed(Some(tenant_id), "provider_key");

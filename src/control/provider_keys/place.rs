@@ -11,9 +11,6 @@ use crate::{
     store::Tx,
 };
 
-/// Words that are actions of this API and could not be told from a provider.
-const RESERVED: [&str; 3] = ["revoke", "rotate", "provision"];
-
 /// A provider as a key wants it, and where it is.
 pub(in crate::control) struct Place {
     pub provider: Provider,
@@ -146,15 +143,8 @@ impl Control {
 
 /// Reads a provider's slug.
 pub(super) fn checked_slug(text: &str) -> Result<ProviderSlug, ControlError> {
-    let slug = ProviderSlug::parse(text)
-        .map_err(|error| ControlError::invalid("invalid_provider", format!("`provider`: {error}")))?;
-    if RESERVED.contains(&slug.as_str()) {
-        return Err(ControlError::invalid(
-            "invalid_provider",
-            format!("`{slug}` is a word of this API; choose another name for the provider"),
-        ));
-    }
-    Ok(slug)
+    ProviderSlug::parse(text)
+        .map_err(|error| ControlError::invalid("invalid_provider", format!("`provider`: {error}")))
 }
 
 /// Takes a secret that was typed in for a key at this place.

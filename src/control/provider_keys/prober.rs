@@ -47,6 +47,8 @@ pub enum Verdict {
     Answered(u16),
     /// It was not asked, or did not answer; why.
     NotAsked(&'static str),
+    /// It was not asked, as the staged secret does not open as what its row says it is; the reason, in one word.
+    Unsealable(&'static str),
 }
 
 type Trying = Pin<Box<dyn Future<Output = Verdict> + Send>>;

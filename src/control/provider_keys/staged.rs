@@ -10,13 +10,8 @@ use super::{
     unmanaged,
 };
 use crate::{
-    control::{
-        Control, ControlError, KeySource, Patch,
-        act::{Act, permit, scope_of},
-        clouds::Stored,
-        error::OrMissing,
-    },
-    domain::{Actor, AuditAction, Permission},
+    control::{Control, ControlError, KeySource, Patch, act::Act, clouds::Stored, error::OrMissing},
+    domain::{Actor, AuditAction, AuditEvent, Permission, Timestamp},
     store::{ProviderKey, StagedSecret, provider_key_find, provider_key_update},
 };
 
@@ -37,6 +32,8 @@ pub struct PromoteKey {
     /// Also when the provider did not take it, or was not asked.
     #[serde(default)]
     pub unverified: bool,
+    /// Only if this is the staged secret's fingerprint; whichever is staged when left out.
+    pub fingerprint: Option<String>,
 }
 
 /// What came of trying a staged secret.
@@ -105,34 +102,52 @@ impl Control {
         act.commit(event).await
     }
 
-    /// Tries the staged secret with one call at the key's own provider and address, and notes what came of it. Nothing is
-    /// held while the provider thinks; a secret that was staged meanwhile is not the one that was tried.
+    /// Tries the staged secret with one call at the key's own provider and address, and notes what came of it. That it is
+    /// tried is on record before the secret is opened. Nothing is held while the provider thinks; a secret that was staged
+    /// meanwhile is not the one that was tried.
     pub async fn provider_key_verify(&self, actor: &Actor, id: &str) -> Result<VerifiedView, ControlError> {
-        permit(actor, Permission::ManageKeys)?;
-        let key = self.store.provider_key(scope_of(actor), key_id(id)?).await.or_missing("provider key")?;
-        unmanaged(&key)?;
-        let staged = StagedKey::of(&key).ok_or_else(nothing_staged)?;
-        let tried = staged.sealed.clone();
+        let (act, key) = self.begin_on(actor, id).await?;
+        let (Some(staged), Some(tried)) = (StagedKey::of(&key), Tried::of(&key)) else {
+            return Err(nothing_staged());
+        };
+        let event = tried.event(&act, &key).with("phase", "started");
+        act.commit(event).await?;
+
         let verdict = match key.cloud {
             Some(_) => Verdict::NotAsked("this version does not speak to the key's cloud yet"),
             None => self.prober.probe(staged).await,
         };
         let said = VerifiedView::from(verdict);
 
-        let (act, mut key) = self.begin_on(actor, id).await?;
-        let at = act.at();
-        let staged = key.staged.as_mut().filter(|staged| staged.sealed == tried).ok_or_else(|| {
-            ControlError::Conflict("another secret was staged while this one was tried; verify again".into())
-        })?;
-        staged.verified_at = said.ok.then_some(at);
-        let fingerprint = staged.fingerprint.clone();
-        provider_key_update(act.tx(), &key).await?;
-        let mut event = act
-            .event(AuditAction::ProviderKeyVerified, Some(key.tenant_id), key.id)
-            .with("fingerprint", fingerprint)
-            .with("origin", &key.origin);
+        let (mut act, mut key) = self.begin_on(actor, id).await?;
+        if let Verdict::Unsealable(reason) = verdict {
+            let event = act
+                .event(AuditAction::ProviderKeyUnsealable, Some(key.tenant_id), key.id)
+                .failed()
+                .with("provider", &key.provider)
+                .with("fingerprint", &tried.fingerprint)
+                .with("reason", reason);
+            act.record(event).await?;
+        }
+        let mut event = tried.event(&act, &key).with("phase", "done");
         if let Some(status) = said.status {
             event = event.with("status", status);
+        }
+        if Tried::of(&key).as_ref() != Some(&tried) {
+            act.commit(event.with("reason", "another secret waits now, or at another address").failed())
+                .await?;
+            return Err(ControlError::Conflict(
+                "the staged secret or the key's address was changed while this one was tried; verify again"
+                    .into(),
+            ));
+        }
+        let at = act.at();
+        if let Some(staged) = &mut key.staged {
+            staged.verified_at = said.ok.then_some(at);
+        }
+        provider_key_update(act.tx(), &key).await?;
+        if let Some(reason) = said.reason {
+            event = event.with("reason", reason);
         }
         if !said.ok {
             event = event.failed();
@@ -150,6 +165,13 @@ impl Control {
     ) -> Result<ProviderKeyView, ControlError> {
         let (mut act, mut key) = self.begin_on(actor, id).await?;
         let staged = key.staged.take().ok_or_else(nothing_staged)?;
+        if asked.fingerprint.is_some_and(|named| named != staged.fingerprint) {
+            return Err(ControlError::InTheWay {
+                code: "not_staged",
+                message: "the staged secret is not the one with this `fingerprint`; look at the key again"
+                    .into(),
+            });
+        }
         let verified = staged.verified_at.is_some();
         if !verified && !asked.unverified {
             return Err(ControlError::InTheWay {
@@ -193,6 +215,35 @@ impl Control {
     }
 }
 
+/// What is tried: which secret, and where. Its sealed text is no part of that, as a rotation of master keys seals the same
+/// secret anew.
+#[derive(PartialEq, Eq)]
+struct Tried {
+    fingerprint: String,
+    staged_at: Timestamp,
+    base_url: String,
+    origin: String,
+}
+
+impl Tried {
+    /// Of a row; `None` when nothing is staged.
+    fn of(key: &ProviderKey) -> Option<Self> {
+        let staged = key.staged.as_ref()?;
+        Some(Self {
+            fingerprint: staged.fingerprint.clone(),
+            staged_at: staged.at,
+            base_url: key.base_url.clone(),
+            origin: key.origin.clone(),
+        })
+    }
+
+    fn event(&self, act: &Act<'_>, key: &ProviderKey) -> AuditEvent {
+        act.event(AuditAction::ProviderKeyVerified, Some(key.tenant_id), key.id)
+            .with("fingerprint", &self.fingerprint)
+            .with("origin", &self.origin)
+    }
+}
+
 fn nothing_staged() -> ControlError {
     ControlError::Conflict("nothing is staged for this key; stage a new secret first".into())
 }
@@ -212,6 +263,11 @@ impl From<Verdict> for VerifiedView {
                 }),
             },
             Verdict::NotAsked(why) => Self { ok: false, status: None, reason: Some(why) },
+            Verdict::Unsealable(_) => Self {
+                ok: false,
+                status: None,
+                reason: Some("the staged secret does not open, and the audit log says why; stage it anew"),
+            },
         }
     }
 }
