@@ -61,7 +61,9 @@ impl AdminError {
                 ControlError::Conflict(_) => (S::CONFLICT, "conflict"),
                 ControlError::InTheWay { code, .. } => (S::CONFLICT, code),
                 ControlError::InstanceAlive(_) => (S::CONFLICT, "instance_alive"),
-                ControlError::Unresolvable(_) => (S::INTERNAL_SERVER_ERROR, "internal_error"),
+                ControlError::Unresolvable(_) | ControlError::AuditBroken { .. } => {
+                    (S::INTERNAL_SERVER_ERROR, "internal_error")
+                }
                 ControlError::InvalidConfiguration(_) => (S::UNPROCESSABLE_ENTITY, "invalid_configuration"),
                 ControlError::IdempotencyMismatch => (S::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
                 ControlError::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),

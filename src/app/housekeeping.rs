@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Desk;
 use crate::{
-    control::Control,
+    control::{Control, ControlError},
     domain::{Clock, Timestamp},
     limits::Limiters,
     store::Store,
@@ -70,9 +70,7 @@ impl Chores {
                 if let Some(kept) = self.desk.audit_retention() {
                     match self.control.audit_prune(kept).await {
                         Ok(_) => self.prune(Old::Audit, now.minus(kept)).await,
-                        Err(error) => {
-                            tracing::warn!(what = "audit", reason = %error, "rows.prune_failed");
-                        }
+                        Err(error) => failed(Old::Audit, &error),
                     }
                 }
                 self.prune(Old::Sessions, now.minus(SESSIONS_KEPT)).await;
@@ -87,17 +85,17 @@ impl Chores {
         let (what, mut rows) = (old.as_str(), 0);
         loop {
             let lot = match old {
-                Old::Usage => self.store.prune_usage(before).await,
-                Old::Changes => self.store.prune_changes(before).await,
+                Old::Usage => self.store.prune_usage(before).await.map_err(ControlError::from),
+                Old::Changes => self.store.prune_changes(before).await.map_err(ControlError::from),
                 // What an anchor stands for, whatever its age.
-                Old::Audit => self.store.audit_delete_pruned().await,
-                Old::Sessions => self.store.prune_sessions(before).await,
+                Old::Audit => self.control.audit_delete_pruned().await,
+                Old::Sessions => self.store.prune_sessions(before).await.map_err(ControlError::from),
             };
             match lot {
                 Ok(0) => break,
                 Ok(more) => rows += more,
                 Err(error) => {
-                    tracing::warn!(what, reason = %error, "rows.prune_failed");
+                    failed(old, &error);
                     break;
                 }
             }
@@ -106,5 +104,16 @@ impl Chores {
         if rows > 0 {
             tracing::info!(what, rows, %before, "rows.pruned");
         }
+    }
+}
+
+/// A database that does not answer answers later; a broken audit log waits for somebody to look at it.
+fn failed(old: Old, error: &ControlError) {
+    let what = old.as_str();
+    match error {
+        ControlError::AuditBroken { seq, .. } => {
+            tracing::error!(what, first_bad = seq, reason = %error, "audit.broken");
+        }
+        _ => tracing::warn!(what, reason = %error, "rows.prune_failed"),
     }
 }

@@ -360,6 +360,7 @@ impl App {
         let lost = self.house.ledger.close(Instant::now() + FLUSH_TIMEOUT).await;
         self.admin_plane.drain(ADMIN_DRAIN, std::future::pending()).await;
         self.desk.write_uses().await;
+        self.control.note_refusals_unwritten(true).await;
         self.background.cancel();
         self.tracker.close();
         self.tracker.wait().await;

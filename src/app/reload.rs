@@ -249,6 +249,7 @@ impl Desk {
             loop {
                 tokio::time::sleep(USES_EVERY).await;
                 self.write_uses().await;
+                self.control.note_refusals_unwritten(false).await;
             }
         };
         stop.run_until_cancelled(writing).await;

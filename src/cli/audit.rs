@@ -1,6 +1,10 @@
 //! `keystile audit …` and `keystile events …`
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -158,17 +162,12 @@ async fn verify(
     expected: Option<&str>,
     checkpoints: Option<PathBuf>,
 ) -> anyhow::Result<ExitCode> {
-    let expected = match expected {
-        None => None,
-        Some(text) => {
-            let (seq, mac) = text.split_once(':').context("`--expect-head` is not `SEQ:MAC`")?;
-            Some((seq.parse().context("`--expect-head` begins with a number")?, mac))
-        }
-    };
+    let expected = expected.map(head).transpose()?;
     let noted = match &checkpoints {
-        None => String::new(),
+        None => None,
         Some(file) => {
-            fs::read_to_string(file).with_context(|| format!("`{}` cannot be read", file.display()))?
+            let bytes = fs::read(file).with_context(|| format!("`{}` cannot be read", file.display()))?;
+            Some(readable(&bytes, file)?)
         }
     };
     let control = open::control(shared).await?;
@@ -178,38 +177,71 @@ async fn verify(
         output::line(format_args!("broken at entry {}: {}", bad.seq, bad.why)).ok();
         return Ok(ExitCode::FAILURE);
     }
-    let (mut good, mut pruned) = (0, 0);
-    for (number, line) in noted.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let number = number + 1;
-        let Ok(checkpoint) = serde_json::from_str::<Checkpoint>(line) else {
-            output::line(format_args!("line {number} is no checkpoint")).ok();
-            return Ok(ExitCode::FAILURE);
-        };
-        match control.audit_fits(&checkpoint).await? {
+    let (mut good, mut pruned, mut unfit) = (0, 0, 0);
+    for (line, checkpoint) in noted.iter().flatten() {
+        match control.audit_fits(checkpoint).await? {
             Fit::Good => good += 1,
             Fit::Pruned => pruned += 1,
             Fit::Bad(why) => {
-                let seq = checkpoint.seq;
-                output::line(format_args!(
-                    "the checkpoint of line {number} does not fit at entry {seq}: {why}"
-                ))
-                .ok();
-                return Ok(ExitCode::FAILURE);
+                unfit += 1;
+                if unfit == 1 {
+                    let seq = checkpoint.seq;
+                    output::line(format_args!(
+                        "the checkpoint of line {line} does not fit at entry {seq}: {why}"
+                    ))
+                    .ok();
+                }
             }
         }
+    }
+    if unfit > 0 {
+        output::line(format_args!("{unfit} checkpoints do not fit; {good} do")).ok();
+        return Ok(ExitCode::FAILURE);
     }
     let entries = verdict.good - verdict.pruned;
     output::line(format_args!("{entries} entries hold; head {}:{}", verdict.head_seq, verdict.head_mac))?;
     if verdict.pruned > 0 {
         output::line(format_args!("the first {} were pruned", verdict.pruned))?;
     }
-    if checkpoints.is_some() {
+    if noted.is_some() {
         output::line(match pruned {
             0 => format!("{good} checkpoints fit"),
             _ => format!("{good} checkpoints fit; {pruned} are of entries that were pruned"),
         })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The head in `SEQ:MAC`.
+fn head(text: &str) -> anyhow::Result<(i64, &str)> {
+    let (seq, mac) = text.split_once(':').context("`--expect-head` is not `SEQ:MAC`")?;
+    let seq = seq.parse().context("`--expect-head` begins with a number")?;
+    // Every chain would have it, so that nothing would be shown.
+    anyhow::ensure!(seq > 0, "`{seq}` in `--expect-head` is no head: entries are numbered from 1");
+    Ok((seq, mac))
+}
+
+/// The checkpoints of a file, each with the number of its line. A line may be torn, as by a sink that was killed or a
+/// full disk: that says nothing of the chain, and must not keep those around it from being looked at. How many there are
+/// goes to stderr.
+fn readable(bytes: &[u8], file: &Path) -> anyhow::Result<Vec<(usize, Checkpoint)>> {
+    let (mut checkpoints, mut unreadable) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        match serde_json::from_slice(line) {
+            _ if line.trim_ascii().is_empty() => {}
+            Ok(checkpoint) => checkpoints.push((number, checkpoint)),
+            Err(_) => unreadable.push(number),
+        }
+    }
+    anyhow::ensure!(!checkpoints.is_empty(), "no line of `{}` is a checkpoint", file.display());
+    if let Some(first) = unreadable.first() {
+        let count = unreadable.len();
+        eprintln!(
+            "warning: {count} lines of `{}` are no checkpoints, the first is line {first}; all others are looked at",
+            file.display()
+        );
+    }
+    Ok(checkpoints)
 }
 
 fn table(entries: &[AuditView]) -> Table {
@@ -228,4 +260,20 @@ fn table(entries: &[AuditView]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_a_number_from_one_on() {
+        assert_eq!(head("7:ab").expect("a head"), (7, "ab"));
+        for (text, names) in
+            [("0:ab", "no head"), ("-1:ab", "no head"), ("ab", "SEQ:MAC"), ("x:ab", "number")]
+        {
+            let refused = head(text).expect_err(text).to_string();
+            assert!(refused.contains(names), "{text}: {refused}");
+        }
+    }
 }

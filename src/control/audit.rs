@@ -102,6 +102,11 @@ impl Canonical {
         serde_json::from_str(bytes).ok()
     }
 
+    /// When, as it was MACed: the row's column is anybody's who can write the database.
+    pub(super) fn at(&self) -> Timestamp {
+        Timestamp::from_millis(self.at)
+    }
+
     /// Whether the row's columns say the same.
     pub(super) fn is_told_by(&self, entry: &RawEntry) -> bool {
         let said = AuditColumns {
@@ -222,9 +227,10 @@ impl Control {
     ) -> Result<Paged<AuditView>, ControlError> {
         permit(actor, Permission::ReadAudit)?;
         let filter = query.filter()?;
+        let pruned = self.audit_pruned_through().await?;
         Ok(self
             .store
-            .audit_entries(scope_of(actor), &filter, page)
+            .audit_entries(pruned, scope_of(actor), &filter, page)
             .await
             .or_bad_cursor()?
             .map(AuditView::from))
@@ -252,7 +258,9 @@ pub struct AuditExport {
 impl AuditExport {
     /// The next entries; none at the end.
     pub async fn next(&mut self) -> Result<Vec<AuditView>, ControlError> {
-        let between = (self.after, self.through);
+        // It may have been pruned further since the last page.
+        let after = self.after.max(self.control.audit_pruned_through().await?);
+        let between = (after, self.through);
         let store = &self.control.store;
         let entries = store.audit_entries_between(self.scope, &self.filter, between, MAX_PAGE).await?;
         self.after = entries.last().map_or(self.through, |entry| entry.seq);

@@ -9,9 +9,14 @@ use super::{
     Control, ControlError,
     audit::{Canonical, Purpose},
 };
-use crate::store::{ChainAnchor, ChainHead, RawEntry};
+use crate::{
+    domain::Timestamp,
+    store::{ChainAnchor, ChainHead, RawEntry},
+};
 
 const BATCH: u64 = 1_000;
+pub(super) const NOT_SEALED: &str =
+    "the anchor that stands for it and all before it is not one that this gateway sealed";
 
 /// What verification found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +61,7 @@ impl Control {
         expected: Option<(i64, &str)>,
     ) -> Result<AuditVerdict, ControlError> {
         let Some(anchor) = anchor else {
-            return self.verify_after(ChainHead { seq: 0, mac: String::new() }, 0, expected).await;
+            return self.verify_after(ChainHead::before_the_first(), 0, expected).await;
         };
         let bad = |why| async move {
             let head = self.store.audit_head().await?;
@@ -65,10 +70,7 @@ impl Control {
             Ok(AuditVerdict { good: 0, pruned, head_seq: head.seq, head_mac: head.mac, first_bad })
         };
         if !self.seals(anchor) {
-            return bad(
-                "the anchor that stands for it and all before it is not one that this gateway sealed",
-            )
-            .await;
+            return bad(NOT_SEALED).await;
         }
         match expected {
             Some((seq, _)) if seq < anchor.seq => Err(ControlError::bad(format!(
@@ -90,12 +92,14 @@ impl Control {
         self.audit_key.sign(Purpose::Anchor, &[&anchor.seq.to_string(), &anchor.mac]) == anchor.seal
     }
 
-    /// Walks the last `count` entries of the chain. The one before them is taken as it stands.
+    /// Looks at the anchor and walks the last `count` entries of the chain. The one before them is taken as it stands.
     pub async fn audit_verify_last(&self, count: u32) -> Result<AuditVerdict, ControlError> {
         let head = self.store.audit_head().await?;
         let before = head.seq - i64::from(count);
-        let pruned = self.store.audit_anchor().await?.map_or(0, |anchor| anchor.seq);
-        if before <= pruned {
+        let anchor = self.store.audit_anchor().await?;
+        let pruned = anchor.as_ref().map_or(0, |anchor| anchor.seq);
+        // An anchor that the gateway did not seal is bad wherever it points.
+        if before <= pruned || anchor.is_some_and(|anchor| !self.seals(&anchor)) {
             return self.audit_verify(None).await;
         }
         let entry = self.store.audit_entries_after(before - 1, 1).await?.pop();
@@ -130,14 +134,8 @@ impl Control {
                 continue;
             }
             let after = |why| Some(BadEntry { seq: good.seq + 1, why });
-            let first_bad = if bad.is_some() {
-                bad
-            } else if head.seq > good.seq {
-                after("it is missing: the chain's head is beyond it")
-            } else if head.seq < good.seq {
-                Some(BadEntry { seq: head.seq + 1, why: "the chain's head ends before it" })
-            } else if head.mac != good.mac {
-                Some(BadEntry { seq: good.seq, why: "its MAC is not the one that the chain's head has" })
+            let first_bad = if let Some(bad) = bad.or_else(|| unlike(&head, &good)) {
+                Some(bad)
             } else if expected.is_some_and(|(seq, _)| seq > good.seq) {
                 after("it is missing: the expected head is beyond it")
             } else {
@@ -160,7 +158,7 @@ impl Control {
                 return Ok(None);
             }
             for entry in batch {
-                if let Some(bad) = self.judge(&entry, good, expected) {
+                if let Err(bad) = self.judge(&entry, good, expected) {
                     return Ok(Some(bad));
                 }
                 *good = ChainHead { seq: entry.seq(), mac: entry.mac().to_owned() };
@@ -168,9 +166,44 @@ impl Control {
         }
     }
 
-    fn judge(&self, entry: &RawEntry, before: &ChainHead, expected: Option<(i64, &str)>) -> Option<BadEntry> {
+    /// Goes on from `good` over the entries that their MACed bytes date before `before`, to the last of them or to the
+    /// first bad entry. The one at which it stops is judged too: it says that its time has not come.
+    pub(super) async fn last_good_before(
+        &self,
+        mut good: ChainHead,
+        before: Timestamp,
+    ) -> Result<Result<ChainHead, BadEntry>, ControlError> {
+        let mut known = 0;
+        loop {
+            let batch = self.store.audit_entries_after(good.seq, BATCH).await?;
+            if batch.is_empty() {
+                // As in `verify_after`: entries that were written since the batch was read are not missing.
+                let head = self.store.audit_head().await?;
+                if head.seq > good.seq && good.seq >= known {
+                    known = head.seq;
+                    continue;
+                }
+                return Ok(unlike(&head, &good).map_or(Ok(good), Err));
+            }
+            for entry in batch {
+                match self.judge(&entry, &good, None) {
+                    Ok(canonical) if canonical.at() >= before => return Ok(Ok(good)),
+                    Ok(_) => good = ChainHead { seq: entry.seq(), mac: entry.mac().to_owned() },
+                    Err(bad) => return Ok(Err(bad)),
+                }
+            }
+        }
+    }
+
+    /// Whether `entry` is what was written after `before`; answers what its MACed bytes say.
+    fn judge(
+        &self,
+        entry: &RawEntry,
+        before: &ChainHead,
+        expected: Option<(i64, &str)>,
+    ) -> Result<Canonical, BadEntry> {
         let seq = before.seq + 1;
-        let bad = |why| Some(BadEntry { seq, why });
+        let bad = |why| Err(BadEntry { seq, why });
         if entry.seq() != seq {
             return bad("it is missing");
         }
@@ -185,7 +218,21 @@ impl Control {
         }
         match expected {
             Some((at, mac)) if at == seq && mac != entry.mac() => bad("it is not the expected head"),
-            _ => None,
+            _ => Ok(canonical),
         }
     }
+}
+
+/// What is wrong when the chain's head is not the last entry that was found, which is good.
+fn unlike(head: &ChainHead, good: &ChainHead) -> Option<BadEntry> {
+    let (seq, why) = if head.seq > good.seq {
+        (good.seq + 1, "it is missing: the chain's head is beyond it")
+    } else if head.seq < good.seq {
+        (head.seq + 1, "the chain's head ends before it")
+    } else if head.mac != good.mac {
+        (good.seq, "its MAC is not the one that the chain's head has")
+    } else {
+        return None;
+    };
+    Some(BadEntry { seq, why })
 }

@@ -60,7 +60,8 @@ impl Control {
         if *seq == 0 {
             return Ok(Fit::Good);
         }
-        if let Some(anchor) = self.store.audit_anchor().await?.filter(|anchor| *seq <= anchor.seq) {
+        let anchor = self.store.audit_anchor().await?.filter(|anchor| self.seals(anchor));
+        if let Some(anchor) = anchor.filter(|anchor| *seq <= anchor.seq) {
             return Ok(match *seq == anchor.seq {
                 true if *mac == anchor.mac => Fit::Good,
                 true => Fit::Bad("the MAC of that entry is another one"),

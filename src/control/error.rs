@@ -98,6 +98,17 @@ pub enum ControlError {
     /// What was asked for could not be written to the audit log.
     #[error("the audit log cannot be written, so no key is given; the gateway's log says why")]
     Unrecorded,
+    /// The audit log, which was to be pruned, is not what was written.
+    #[error(
+        "the audit log is broken at entry {seq}: {why}; nothing is pruned until that is settled: see `keystile audit verify`, \
+         find out who changed the database, and compare with a backup"
+    )]
+    AuditBroken {
+        /// The first bad entry.
+        seq: i64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A report took too long.
     #[error(
         "the report was not ready within 15 seconds; narrow `from` and `to`, group by less, or try again later"

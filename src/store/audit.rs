@@ -53,6 +53,13 @@ pub struct ChainHead {
     pub mac: String,
 }
 
+impl ChainHead {
+    /// Where the chain begins.
+    pub const fn before_the_first() -> Self {
+        Self { seq: 0, mac: String::new() }
+    }
+}
+
 /// Which entries are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
@@ -89,9 +96,10 @@ pub struct ChainAnchor {
 const PRUNED_AT_ONCE: u64 = 500;
 
 impl Store {
-    /// Entries, newest first.
+    /// Entries, newest first. Those up to `pruned` do not count any more.
     pub async fn audit_entries(
         &self,
+        pruned: i64,
         scope: TenantScope,
         filter: &AuditFilter,
         page: &Page,
@@ -100,9 +108,7 @@ impl Store {
             Some(text) => Some(text.parse().ok().filter(|seq: &i64| *seq > 0).ok_or(StoreError::NotFound)?),
             None => None,
         };
-        let rows = self
-            .wanted(scope, filter)
-            .await?
+        let rows = wanted(pruned, scope, filter)
             .apply_if(after, |query, after| query.filter(entry::Column::Seq.lt(after)))
             .order_by_desc(entry::Column::Seq)
             .limit(page.fetch())
@@ -112,7 +118,8 @@ impl Store {
         Ok(page.cut(entries, |entry: &ChainedEntry| entry.seq.to_string()))
     }
 
-    /// The entries after `after` and up to `through`, oldest first, at most `limit`: for exports.
+    /// The entries after `after` and up to `through`, oldest first, at most `limit`: for exports. Those that
+    /// were pruned are left out by an `after` that is not before them.
     pub async fn audit_entries_between(
         &self,
         scope: TenantScope,
@@ -120,10 +127,7 @@ impl Store {
         (after, through): (i64, i64),
         limit: u64,
     ) -> Result<Vec<ChainedEntry>, StoreError> {
-        let rows = self
-            .wanted(scope, filter)
-            .await?
-            .filter(entry::Column::Seq.gt(after))
+        let rows = wanted(after, scope, filter)
             .filter(entry::Column::Seq.lte(through))
             .order_by_asc(entry::Column::Seq)
             .limit(limit)
@@ -132,66 +136,31 @@ impl Store {
         rows.into_iter().map(read).collect()
     }
 
-    /// Entries that an anchor stands for do not count any more, also while they are being deleted: nothing vouches for
-    /// them.
-    async fn wanted(
-        &self,
-        scope: TenantScope,
-        filter: &AuditFilter,
-    ) -> Result<Select<entry::Entity>, StoreError> {
-        let pruned = self.audit_anchor().await?.map_or(0, |anchor| anchor.seq);
-        Ok(entry::Entity::find()
-            .filter(entry::Column::Seq.gt(pruned))
-            .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
-            .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))
-            .apply_if(filter.category.as_ref(), |query, value| {
-                query.filter(entry::Column::Category.eq(value))
-            })
-            .apply_if(filter.actor.as_ref(), |query, value| query.filter(entry::Column::Actor.eq(value)))
-            .apply_if(filter.outcome.as_ref(), |query, value| query.filter(entry::Column::Outcome.eq(value)))
-            .apply_if(filter.object.as_ref(), |query, value| query.filter(entry::Column::Object.eq(value)))
-            .apply_if(filter.from, |query, from| query.filter(entry::Column::At.gte(from.millis())))
-            .apply_if(filter.to, |query, to| query.filter(entry::Column::At.lt(to.millis()))))
-    }
-
     /// The entries that follow `seq`, oldest first, as they stand: for verification.
     pub async fn audit_entries_after(&self, seq: i64, limit: u64) -> Result<Vec<RawEntry>, StoreError> {
-        let rows = entry::Entity::find()
-            .filter(entry::Column::Seq.gt(seq))
-            .order_by_asc(entry::Column::Seq)
-            .limit(limit)
-            .all(self.reader())
-            .await?;
-        Ok(rows.into_iter().map(RawEntry).collect())
+        audit_entries_after(self.reader(), seq, limit).await
     }
 
     /// Where the chain says it ends.
     pub async fn audit_head(&self) -> Result<ChainHead, StoreError> {
         let row = head::Entity::find_by_id(HEAD).one(self.reader()).await?;
-        Ok(row
-            .map_or(ChainHead { seq: 0, mac: String::new() }, |row| ChainHead { seq: row.seq, mac: row.mac }))
+        Ok(row.map_or(ChainHead::before_the_first(), |row| ChainHead { seq: row.seq, mac: row.mac }))
     }
 }
 
 impl Store {
     /// What stands for the entries that were pruned, believable or not; `None` when none were.
     pub async fn audit_anchor(&self) -> Result<Option<ChainAnchor>, StoreError> {
-        let row = anchor::Entity::find_by_id(ANCHOR).one(self.reader()).await?;
-        Ok(row.map(|row| ChainAnchor { seq: row.seq, mac: row.mac, at: moment(row.at), seal: row.seal }))
+        audit_anchor_find(self.reader()).await
     }
 
-    /// Whether [`audit_prunable`] would find something.
-    pub async fn audit_has_prunable(&self, before: Timestamp) -> Result<bool, StoreError> {
-        Ok(audit_prunable(self.reader(), before).await?.is_some())
-    }
-
-    /// Deletes some of the entries that the anchor stands for, oldest first. Answers how many; 0 when none are left.
-    pub async fn audit_delete_pruned(&self) -> Result<u64, StoreError> {
-        let Some(anchor) = self.audit_anchor().await? else { return Ok(0) };
+    /// Deletes some of the entries up to `through`, oldest first. Answers how many; 0 when none are left. That an anchor
+    /// of the gateway's own stands for them is for the caller to know.
+    pub async fn audit_delete_through(&self, through: i64) -> Result<u64, StoreError> {
         let pruned = entry::Entity::find()
             .select_only()
             .column(entry::Column::Seq)
-            .filter(entry::Column::Seq.lte(anchor.seq))
+            .filter(entry::Column::Seq.lte(through))
             .order_by_asc(entry::Column::Seq)
             .limit(PRUNED_AT_ONCE);
         let pruned: Vec<i64> = pruned.into_tuple().all(self.reader()).await?;
@@ -208,27 +177,40 @@ impl Store {
     }
 }
 
-/// The last of the oldest entries that are all from before `before`, and its MAC; `None` when there is none beyond the
-/// anchor. Entries stand in the order of their numbers: a clock that was put back does not make a hole.
-pub async fn audit_prunable(
+/// The entries after `after` that match. Whether an anchor stands for the ones before is not asked here: only `control`
+/// can tell whether the gateway made it.
+fn wanted(after: i64, scope: TenantScope, filter: &AuditFilter) -> Select<entry::Entity> {
+    entry::Entity::find()
+        .filter(entry::Column::Seq.gt(after))
+        .apply_if(scope.column(), |query, tenant| query.filter(entry::Column::TenantId.eq(tenant)))
+        .apply_if(filter.action.as_ref(), |query, value| query.filter(entry::Column::Action.eq(value)))
+        .apply_if(filter.category.as_ref(), |query, value| query.filter(entry::Column::Category.eq(value)))
+        .apply_if(filter.actor.as_ref(), |query, value| query.filter(entry::Column::Actor.eq(value)))
+        .apply_if(filter.outcome.as_ref(), |query, value| query.filter(entry::Column::Outcome.eq(value)))
+        .apply_if(filter.object.as_ref(), |query, value| query.filter(entry::Column::Object.eq(value)))
+        .apply_if(filter.from, |query, from| query.filter(entry::Column::At.gte(from.millis())))
+        .apply_if(filter.to, |query, to| query.filter(entry::Column::At.lt(to.millis())))
+}
+
+/// What stands for the entries that were pruned, believable or not; `None` when none were.
+pub async fn audit_anchor_find(db: &impl ConnectionTrait) -> Result<Option<ChainAnchor>, StoreError> {
+    let row = anchor::Entity::find_by_id(ANCHOR).one(db).await?;
+    Ok(row.map(|row| ChainAnchor { seq: row.seq, mac: row.mac, at: moment(row.at), seal: row.seal }))
+}
+
+/// The entries that follow `seq`, oldest first, as they stand: for verification.
+pub async fn audit_entries_after(
     db: &impl ConnectionTrait,
-    before: Timestamp,
-) -> Result<Option<(i64, String)>, StoreError> {
-    let pruned = anchor::Entity::find_by_id(ANCHOR).one(db).await?.map_or(0, |row| row.seq);
-    let kept = entry::Entity::find()
-        .filter(entry::Column::Seq.gt(pruned))
-        .filter(entry::Column::At.gte(before.millis()))
+    seq: i64,
+    limit: u64,
+) -> Result<Vec<RawEntry>, StoreError> {
+    let rows = entry::Entity::find()
+        .filter(entry::Column::Seq.gt(seq))
         .order_by_asc(entry::Column::Seq)
-        .one(db)
-        .await?
-        .map(|row| row.seq);
-    let last = entry::Entity::find()
-        .filter(entry::Column::Seq.gt(pruned))
-        .apply_if(kept, |query, kept| query.filter(entry::Column::Seq.lt(kept)))
-        .order_by_desc(entry::Column::Seq)
-        .one(db)
+        .limit(limit)
+        .all(db)
         .await?;
-    Ok(last.map(|row| (row.seq, row.mac)))
+    Ok(rows.into_iter().map(RawEntry).collect())
 }
 
 /// Lets `anchor` stand for all entries up to its own; the head must be locked.

@@ -48,8 +48,8 @@ pub use crate::domain::sqlite_url;
 
 pub use aliases::{Alias, alias_delete, alias_exists, alias_find, alias_insert, alias_update};
 pub use audit::{
-    AuditColumns, AuditFilter, ChainAnchor, ChainHead, ChainedEntry, RawEntry, audit_anchor_set,
-    audit_append, audit_lock, audit_prunable,
+    AuditColumns, AuditFilter, ChainAnchor, ChainHead, ChainedEntry, RawEntry, audit_anchor_find,
+    audit_anchor_set, audit_append, audit_entries_after, audit_lock,
 };
 pub use budgets::{
     Budget, budget_count_joins, budget_delete, budget_find, budget_find_named, budget_insert, budget_update,

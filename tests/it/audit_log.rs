@@ -123,9 +123,45 @@ async fn checkpoints_in_a_file_show_that_an_older_database_was_restored() {
     );
     let head = format!("{}:{}", last["seq"], last["mac"].as_str().expect("a MAC"));
     assert!(!run(&stopped, &["audit", "verify", "--expect-head", &head]).status.success());
-    fs::write(&file, "{\"seq\":1}\n").expect("written");
-    let refused = run(&stopped, &["audit", "verify", "--checkpoints", checkpoints]);
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("line 1 is no checkpoint"));
+    let refused = run(&stopped, &["audit", "verify", "--expect-head", &format!("0:{}", "a".repeat(64))]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("no head"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn torn_lines_among_checkpoints_are_told_and_all_others_are_looked_at() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let file = elsewhere.path().join("checkpoints.jsonl");
+    let path = file.to_str().expect("a path");
+    let gateway = Setup::new().await.start().await;
+    acts(&gateway, 1).await;
+    let setup = gateway.another();
+    let good = said(&run(&setup, &["audit", "checkpoint"]));
+    let verify = |lines: &[&[u8]]| {
+        fs::write(&file, lines.concat()).expect("written");
+        let output = run(&setup, &["audit", "verify", "--checkpoints", path]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let good = good.as_bytes();
+    let torn = &good[..good.len() / 2];
+    let (fits, told, warned) = verify(&[good, torn, b"\n", good, b"\xff\0\0\n\n", good, torn]);
+    assert!(fits && told.contains("3 checkpoints fit"), "{told}{warned}");
+    assert!(warned.contains("3 lines") && warned.contains("line 2;"), "{warned}");
+    let (_, _, warned) = verify(&[good]);
+    assert!(!warned.contains("warning"), "{warned}");
+
+    // One after the torn line that does not fit is found.
+    let mut other: Value = serde_json::from_slice(good).expect("JSON");
+    other["mac"] = json!("00".repeat(32));
+    let other = format!("{other}\n");
+    let (fits, told, _) = verify(&[torn, b"\n", good, other.as_bytes(), good]);
+    assert!(!fits && told.contains("the checkpoint of line 3 does not fit"), "{told}");
+    assert!(told.contains("1 checkpoints do not fit; 2 do"), "{told}");
+
+    for nothing in [&b""[..], b"\n\n", torn, b"{\"seq\":1}\n"] {
+        let (fits, told, warned) = verify(&[nothing]);
+        assert!(!fits && warned.contains("no line of"), "{told}{warned}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

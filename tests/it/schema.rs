@@ -112,6 +112,26 @@ async fn every_table_keeps_what_its_entity_says() {
 }
 
 #[tokio::test]
+async fn the_audit_log_has_an_index_for_what_it_is_filtered_by() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(&new_database(&dir).await).await.expect("a store");
+    let sql = match store.reader().get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'audit_entry' \
+             AND indexname LIKE 'idx_%'"
+        }
+        _ => {
+            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'audit_entry' AND name LIKE 'idx_%'"
+        }
+    };
+    let indexes = names(store.reader(), sql).await;
+    let over = indexes.iter().filter_map(|index| index.rsplit_once('(')).map(|(_, rest)| rest);
+    let over: BTreeSet<String> = over.map(|rest| rest.replace(['"', ')'], "")).collect();
+    let wanted = ["tenant_id, seq", "category, seq", "action, seq", "actor, seq", "object, seq", "at"];
+    assert_eq!(over, wanted.map(str::to_owned).into(), "{indexes:?}");
+}
+
+#[tokio::test]
 async fn every_step_goes_down_and_up_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = new_database(&dir).await;

@@ -9,7 +9,7 @@ use super::{
     audit::acted,
     harness::{CANARY, House},
 };
-use crate::control::{BadEntry, Fit};
+use crate::control::{BadEntry, ControlError, Fit};
 
 const DAY: u64 = 24 * 3600;
 
@@ -282,8 +282,8 @@ async fn what_is_left_after_pruning_still_proves_where_it_begins() {
     assert_eq!(seqs, [Some(8), Some(7)], "what an anchor stands for is not shown, deleted or not");
     assert_eq!((&pruned["action"], &pruned["actor"]), (&json!("audit.pruned"), &json!("system")));
     assert_eq!(pruned["details"], json!({"through_seq": "6", "before": "2026-11-22T00:00:00.000Z"}));
-    assert_eq!(store.audit_delete_pruned().await.expect("deleted"), 6);
-    assert_eq!(store.audit_delete_pruned().await.expect("deleted"), 0);
+    assert_eq!(house.control.audit_delete_pruned().await.expect("deleted"), 6);
+    assert_eq!(house.control.audit_delete_pruned().await.expect("deleted"), 0);
     assert_eq!(store.audit_rows().await.len(), 2);
     assert_eq!(listed().await.0, seqs);
 
@@ -309,4 +309,100 @@ async fn what_is_left_after_pruning_still_proves_where_it_begins() {
     assert_eq!(first_bad(&house).await, Some(7), "it is missing");
     store.tamper("DELETE FROM audit_anchor").await;
     assert_eq!(first_bad(&house).await, Some(1), "it is missing");
+}
+
+/// What the log shows its owner, newest first.
+async fn shown(house: &House) -> Vec<i64> {
+    let session = house.session_of("root@example.com").await;
+    let log = house.send("GET", "/api/v1/audit", Some(&session), None).await.expect(200);
+    let entries = log["data"].as_array().expect("entries").iter();
+    entries.map(|entry| entry["seq"].as_i64().expect("a number")).collect()
+}
+
+fn broken_at<T: std::fmt::Debug>(answer: Result<T, ControlError>) -> i64 {
+    match answer {
+        Err(ControlError::AuditBroken { seq, .. }) => seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn entries_that_were_dated_back_or_spoilt_are_not_pruned_away() {
+    let kept = Duration::from_secs(30 * DAY);
+    for (days, sql, bad) in [
+        // Young entries, which only their column makes old.
+        (1, "UPDATE audit_entry SET at = 0", 1),
+        (1, "UPDATE audit_entry SET at = 0 WHERE seq <= 3", 1),
+        // Old ones, whose traces pruning would remove.
+        (40, "UPDATE audit_entry SET at = 0 WHERE seq = 4", 4),
+        (40, "UPDATE audit_entry SET actor = 'cli' WHERE seq = 6", 6),
+        (40, "UPDATE audit_entry SET mac = 'x' WHERE seq = 2", 2),
+        (40, "DELETE FROM audit_entry WHERE seq = 3", 3),
+        (40, "DELETE FROM audit_entry WHERE seq = 1", 1),
+        (40, "DELETE FROM audit_entry WHERE seq = 6", 6),
+    ] {
+        let (house, _) = acted().await;
+        let store = &house.control.store;
+        store.tamper(sql).await;
+        let before = store.audit_rows().await;
+        house.pass(days * DAY);
+        assert_eq!(broken_at(house.control.audit_prune(kept).await), bad, "{sql}");
+        assert_eq!(house.control.audit_delete_pruned().await.expect("nothing"), 0, "{sql}");
+        assert_eq!(store.audit_rows().await, before, "{sql}");
+        assert_eq!(store.audit_anchor().await.expect("read"), None, "{sql}");
+        assert_eq!(first_bad(&house).await, Some(bad), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_entry_at_which_pruning_stops_must_be_good_too() {
+    let (house, _) = acted().await;
+    house.pass(40 * DAY);
+    let session = house.session_of("root@example.com").await;
+    let body = Some(json!({"name": "young"}));
+    house.send("POST", "/api/virtual-keys", Some(&session), body).await.expect(201);
+    house.control.store.tamper("UPDATE audit_entry SET actor = 'cli' WHERE seq = 7").await;
+    assert_eq!(broken_at(house.control.audit_prune(Duration::from_secs(30 * DAY)).await), 7);
+    assert_eq!(house.control.store.audit_rows().await.len(), 7);
+}
+
+#[tokio::test]
+async fn an_anchor_that_the_gateway_did_not_seal_deletes_and_hides_nothing() {
+    let kept = Duration::from_secs(30 * DAY);
+    let forged = |seq: i64| {
+        format!("INSERT INTO audit_anchor (id, seq, mac, at, seal) VALUES (1, {seq}, 'any', 0, 'garbage')")
+    };
+    // The gateway's own access is enough for it.
+    let (house, _) = acted().await;
+    let store = &house.control.store;
+    assert!(store.takes(&forged(4)).await);
+    for seq in [4, 6, 600] {
+        let (house, _) = acted().await;
+        let store = &house.control.store;
+        store.tamper(&forged(seq)).await;
+        let before = store.audit_rows().await;
+        for days in [1, 40] {
+            house.pass(days * DAY);
+            assert_eq!(broken_at(house.control.audit_prune(kept).await), seq);
+            assert_eq!(broken_at(house.control.audit_delete_pruned().await), seq);
+        }
+        assert_eq!(store.audit_rows().await, before);
+        assert_eq!(shown(&house).await, [6, 5, 4, 3, 2, 1]);
+        assert_eq!(first_bad(&house).await, Some(seq));
+        let verdict = house.control.audit_verify_last(1).await.expect("a verdict");
+        assert_eq!(verdict.first_bad.map(|bad| bad.seq), Some(seq), "as the doctor sees it");
+    }
+
+    // Raised from one that the gateway sealed.
+    house.pass(40 * DAY);
+    assert_eq!(house.control.audit_prune(kept).await.expect("pruned"), Some(6));
+    let raised = "UPDATE audit_anchor SET seq = 7, mac = 'any', seal = 'garbage'";
+    assert!(store.takes(raised).await);
+    store.tamper(raised).await;
+    assert_eq!(broken_at(house.control.audit_delete_pruned().await), 7);
+    assert_eq!(broken_at(house.control.audit_prune(kept).await), 7);
+    assert_eq!(store.audit_rows().await.len(), 7);
+    let export = house.control.audit_export(&crate::domain::Actor::Cli, &Default::default()).await;
+    assert_eq!(export.expect("an export").next().await.expect("entries").len(), 7);
+    assert_eq!(first_bad(&house).await, Some(7));
 }

@@ -251,6 +251,22 @@ async fn refusals_by_role_are_audited_and_cannot_flood_the_log() {
     loops(&auditor, 1).await;
     let log = house.get("/api/v1/audit?action=access.refused&limit=1").await.expect(200);
     assert_eq!(log["data"][0]["details"]["unwritten_before"], "35");
+    // One who does not come again is told of all the same, once the window is over.
+    loops(&auditor, 9).await;
+    house.control.note_refusals_unwritten(false).await;
+    assert_eq!(
+        house.get("/api/v1/audit?action=access.refused&limit=1").await.expect(200)["data"][0]["details"]["unwritten"],
+        Value::Null
+    );
+    house.pass(61);
+    house.control.note_refusals_unwritten(false).await;
+    let log = house.get("/api/v1/audit?action=access.refused&limit=1").await.expect(200);
+    let last = &log["data"][0];
+    assert_eq!((&last["actor"], &last["outcome"]), (&json!(user), &json!("refused")));
+    assert_eq!(last["details"], json!({"unwritten": "5"}));
+    let head = house.control.store.audit_head().await.expect("a head");
+    house.control.note_refusals_unwritten(true).await;
+    assert_eq!(house.control.store.audit_head().await.expect("a head"), head, "said once");
     // A stranger is not in the log: anybody could fill it.
     house.send("GET", "/api/keys", None, None).await.refused(401, "unauthorized");
     let head = house.control.store.audit_head().await.expect("a head");
