@@ -1,16 +1,17 @@
-//! Sums over the requests of one UTC day, at several grains; written in the transaction that writes the usage rows.
+//! Sums over the requests of one UTC day or month, at several grains; written in the transaction that writes the usage rows.
 
 use sea_orm::entity::prelude::*;
 
-/// Sums over the requests of one UTC day that are alike in what their grain looks at.
+/// Sums over the requests of one UTC day, or month, that are alike in what their grain looks at.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "spend_rollup")]
 pub struct Model {
-    /// What is told apart besides day and tenant: `key`, `model`, `tags`, `key_model` or `all`. Every request is in one
-    /// row of each grain; columns that a grain does not look at are empty.
+    /// What is told apart besides tenant and day: `key`, `model`, `tags`, `key_model` or `all`; or besides tenant and month:
+    /// `key_model_month` or `all_month`. Every request is in one row of each grain; columns that a grain does not look at
+    /// are empty.
     #[sea_orm(primary_key, auto_increment = false)]
     pub grain: String,
-    /// Days since 1970-01-01 in UTC, of the start.
+    /// Days since 1970-01-01 in UTC, of the start; of a month, its first.
     #[sea_orm(primary_key, auto_increment = false)]
     pub day: i64,
     /// Tenant id.

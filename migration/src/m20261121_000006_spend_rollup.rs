@@ -1,4 +1,4 @@
-//! Sums by UTC day beside the usage rows, and how far those rows were pruned.
+//! Sums by UTC day and month beside the usage rows, and how far those rows were pruned.
 
 use sea_orm_migration::{prelude::*, schema::*, sea_orm::DbBackend};
 
@@ -17,14 +17,19 @@ const DAY_MILLIS: i64 = 86_400_000;
 const KEY: [&str; 8] =
     ["grain", "day", "tenant_id", "virtual_key_id", "provider", "requested_model", "served_model", "tags"];
 
-/// Each grain with the columns that it looks at, besides day and tenant.
-const GRAINS: [(&str, &[&str]); 5] = [
+const KEY_MODEL: &[&str] = &["virtual_key_id", "provider", "requested_model", "served_model"];
+const ALL: &[&str] = &["virtual_key_id", "provider", "requested_model", "served_model", "tags"];
+
+/// Each grain with the columns that it looks at, besides tenant and day.
+const BY_DAY: [(&str, &[&str]); 5] = [
     ("key", &["virtual_key_id"]),
     ("model", &["provider", "requested_model", "served_model"]),
     ("tags", &["tags"]),
-    ("key_model", &["virtual_key_id", "provider", "requested_model", "served_model"]),
-    ("all", &["virtual_key_id", "provider", "requested_model", "served_model", "tags"]),
+    ("key_model", KEY_MODEL),
+    ("all", ALL),
 ];
+/// Each grain with the columns that it looks at, besides tenant and month.
+const BY_MONTH: [(&str, &[&str]); 2] = [("key_model_month", KEY_MODEL), ("all_month", ALL)];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
@@ -55,22 +60,24 @@ impl MigrationTrait for Migration {
                     requested_model, served_model, sha256(replace(tags, '\', '\\')::bytea))",
             )
             .await?;
+            for column in ["tenant_id", "virtual_key_id"] {
+                let index = Index::create()
+                    .name(format!("idx_spend_rollup_{column}_grain_day"))
+                    .table(TABLE)
+                    .col(column)
+                    .col("grain")
+                    .col("day")
+                    .to_owned();
+                manager.create_index(index).await?;
+            }
         } else {
             let mut key = Index::create();
             for column in KEY {
                 key.col(column);
             }
-            manager.create_table(table.primary_key(&mut key).to_owned()).await?;
-        }
-        for column in ["tenant_id", "virtual_key_id"] {
-            let index = Index::create()
-                .name(format!("idx_spend_rollup_{column}_grain_day"))
-                .table(TABLE)
-                .col(column)
-                .col("grain")
-                .col("day")
-                .to_owned();
-            manager.create_index(index).await?;
+            // The key is nearly all of a row: kept once and in its order, the table has less than half the size, and an
+            // addition finds one place and not four. Reports of one tenant or key find theirs by the key as well.
+            manager.create_table(table.primary_key(&mut key).extra("WITHOUT ROWID").to_owned()).await?;
         }
         manager
             .create_table(
@@ -81,8 +88,19 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        for (grain, looks_at) in GRAINS {
-            db.execute_unprepared(&fill(grain, looks_at)).await?;
+        let day = format!("started_at / {DAY_MILLIS}");
+        let month = match manager.get_database_backend() {
+            DbBackend::Postgres => {
+                "CAST(CAST(date_trunc('month', to_timestamp(started_at / 1000) AT TIME ZONE 'UTC') AS DATE)
+                    - DATE '1970-01-01' AS BIGINT)"
+            }
+            _ => "unixepoch(started_at / 1000, 'unixepoch', 'start of month') / 86400",
+        };
+        for (grain, looks_at) in BY_DAY {
+            db.execute_unprepared(&fill(grain, &day, looks_at)).await?;
+        }
+        for (grain, looks_at) in BY_MONTH {
+            db.execute_unprepared(&fill(grain, month, looks_at)).await?;
         }
         Ok(())
     }
@@ -96,8 +114,7 @@ impl MigrationTrait for Migration {
 }
 
 /// Fills one grain from the usage rows that are there.
-fn fill(grain: &str, looks_at: &[&str]) -> String {
-    let day = format!("started_at / {DAY_MILLIS}");
+fn fill(grain: &str, day: &str, looks_at: &[&str]) -> String {
     let values: Vec<String> = KEY[2..]
         .iter()
         .map(|column| match *column {

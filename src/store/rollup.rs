@@ -1,34 +1,34 @@
-//! Sums by UTC day, kept as usage rows are written, so that reports read thousands of rows where there are millions.
+//! Sums by UTC day and by month, kept as usage rows are written, so that reports read thousands of rows where there are
+//! millions.
 //!
-//! Every request is counted at five grains, each of which tells requests of one tenant and day apart by less or by more.
-//! A report reads the coarsest that knows what it asks about. Tags are free texts and may be different in every
-//! request: then the grains that look at them are as long as the usage table, and those that do not stay short.
+//! Every request is counted at seven grains, each of which tells requests of one tenant and day, or month, apart by less or
+//! by more. A report reads the coarsest that knows what it asks about. Tags are free texts and may be different in every
+//! request: then the grains that look at them are as long as the usage table, and those that do not stay short. Months
+//! are only kept of the grains that are long by the day: of the others a month has few rows as it is, and every grain
+//! has its price when usage is written.
 //!
 //! A cost is kept as dollars and the nano-dollars below them, each summed by itself: a day's sum may be more than one
 //! amount can be. The counts stop at the largest number instead of going on in floating point.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
-use entity::spend_rollup::{ActiveModel, Column, Entity};
-use sea_orm::{
-    ActiveValue::Set,
-    ConnectionTrait, DbBackend, EntityTrait, IdenStatic,
-    sea_query::{Expr, OnConflict},
-};
+use chrono::Datelike;
+use entity::spend_rollup::Column;
+use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 
-use super::{StoreError, Tx, rows};
-use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, UsageRecord, VirtualKeyId};
+use super::{StoreError, Tx, counters, rows};
+use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, Timestamp, UsageRecord, VirtualKeyId};
 
 /// Milliseconds of a day in UTC, which has no leap seconds here.
 pub(super) const DAY_MILLIS: i64 = 86_400_000;
 /// What a dollar has of nano-dollars.
 pub(super) const NANO: i64 = 1_000_000_000;
 /// Rows in one statement: 13 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
-const ROWS_AT_ONCE: usize = 500;
+const ROWS_AT_ONCE: usize = 512;
 /// What an upsert of Postgres finds its row by, word for word as in the index.
 const TAGS_DIGEST: &str = r"sha256(replace(tags, '\', '\\')::bytea)";
 
-/// What requests of one tenant and day are told apart by.
+/// What requests of one tenant and day, or month, are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Grain {
     /// Virtual key.
@@ -41,12 +41,17 @@ pub(super) enum Grain {
     KeyModel,
     /// All of these.
     All,
+    /// Virtual key, provider and models, by month.
+    KeyModelMonth,
+    /// All of these, by month.
+    AllMonth,
 }
 
 impl Grain {
-    const EVERY: [Self; 5] = [Self::Key, Self::Model, Self::Tags, Self::KeyModel, Self::All];
+    const EVERY: [Self; 7] =
+        [Self::Key, Self::Model, Self::Tags, Self::KeyModel, Self::All, Self::KeyModelMonth, Self::AllMonth];
 
-    /// The coarsest that knows what is asked about.
+    /// The coarsest by the day that knows what is asked about.
     pub(super) const fn coarsest(key: bool, model: bool, tags: bool) -> Self {
         match (key, model, tags) {
             (_, false, false) => Self::Key,
@@ -54,6 +59,15 @@ impl Grain {
             (false, false, true) => Self::Tags,
             (true, true, false) => Self::KeyModel,
             (_, _, true) => Self::All,
+        }
+    }
+
+    /// What tells as much apart, by the month, if that is kept.
+    pub(super) const fn by_month(self) -> Option<Self> {
+        match self {
+            Self::KeyModel | Self::KeyModelMonth => Some(Self::KeyModelMonth),
+            Self::All | Self::AllMonth => Some(Self::AllMonth),
+            Self::Key | Self::Model | Self::Tags => None,
         }
     }
 
@@ -65,24 +79,41 @@ impl Grain {
             Self::Tags => "tags",
             Self::KeyModel => "key_model",
             Self::All => "all",
+            Self::KeyModelMonth => "key_model_month",
+            Self::AllMonth => "all_month",
         }
     }
 
     const fn knows_key(self) -> bool {
-        matches!(self, Self::Key | Self::KeyModel | Self::All)
+        !matches!(self, Self::Model | Self::Tags)
     }
 
     const fn knows_model(self) -> bool {
-        matches!(self, Self::Model | Self::KeyModel | Self::All)
+        !matches!(self, Self::Key | Self::Tags)
     }
 
     const fn knows_tags(self) -> bool {
-        matches!(self, Self::Tags | Self::All)
+        matches!(self, Self::Tags | Self::All | Self::AllMonth)
+    }
+
+    const fn is_by_month(self) -> bool {
+        matches!(self, Self::KeyModelMonth | Self::AllMonth)
     }
 }
 
-/// One row's key: grain, day, tenant, virtual key, provider, requested model, served model, tags.
-type Cell = (Grain, i64, String, String, String, String, String, String);
+/// The first day of the month that a day is in.
+pub(super) fn month_of(day: i64) -> i64 {
+    day - i64::from(Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().day0())
+}
+
+/// The first day of the month after the one that a day is in.
+pub(super) fn month_after(day: i64) -> i64 {
+    // The 32nd day of a month is one of the first days of the next.
+    month_of(month_of(day) + 31)
+}
+
+/// One row's key: grain, day, then tenant, virtual key, provider, requested model, served model, tags.
+type Cell<'a> = (Grain, i64, [&'a str; 6]);
 
 #[derive(Clone, Copy, Default)]
 struct Counts {
@@ -137,89 +168,148 @@ impl<'a> Added<'a> {
         self.0.entry(finest).or_default().add(Counts::of(record));
     }
 
-    /// The sums of every grain.
-    fn cells(self) -> BTreeMap<Cell, Counts> {
-        let mut cells = BTreeMap::<Cell, Counts>::new();
-        for ((day, tenant, key, served, requested, tags), counts) in self.0 {
-            let (tenant, key, tags) = (tenant.to_string(), key.to_string(), rows::json_text(tags));
-            let provider = served.provider.to_string();
-            let (requested, served) = (requested.to_string(), served.to_string());
-            for grain in Grain::EVERY {
-                let told = |text: &String, known: bool| if known { text.clone() } else { String::new() };
-                let (by_key, by_model) = (grain.knows_key(), grain.knows_model());
-                let cell = (
-                    grain,
-                    day,
-                    tenant.clone(),
-                    told(&key, by_key),
-                    told(&provider, by_model),
-                    told(&requested, by_model),
-                    told(&served, by_model),
-                    told(&tags, grain.knows_tags()),
-                );
-                cells.entry(cell).or_default().add(counts);
-            }
-        }
-        cells
-    }
-
     /// Adds it to the table. Rows go in the order of their keys, so that two instances that add to the same ones wait
     /// and do not deadlock.
     pub(super) async fn write(self, tx: &Tx) -> Result<(), StoreError> {
-        let rows: Vec<_> = self.cells().into_iter().map(row).collect();
-        for chunk in rows.chunks(ROWS_AT_ONCE) {
-            Entity::insert_many(chunk.iter().cloned())
-                .on_conflict(adding(tx.get_database_backend()))
-                .exec_without_returning(tx)
-                .await?;
+        let spelt: Vec<_> = self.0.into_iter().map(spell).collect();
+        let cells: Vec<_> = cells(&spelt).into_iter().collect();
+        let backend = tx.get_database_backend();
+        for chunk in cells.chunks(ROWS_AT_ONCE) {
+            // Up to the next size there is a statement for, by adding nothing to the last row. Postgres would refuse to
+            // change a row twice.
+            let size = match backend {
+                DbBackend::Postgres => chunk.len(),
+                _ => chunk.len().next_power_of_two(),
+            };
+            let nothing = chunk.last().map(|(cell, _)| (*cell, Counts::default()));
+            let rows = chunk.iter().copied().chain(nothing.into_iter().cycle()).take(size);
+            let values: Vec<Value> = rows.flat_map(row).collect();
+            let upsert = upsert_of(backend, size);
+            tx.execute_raw(Statement::from_sql_and_values(backend, upsert, values)).await?;
         }
         Ok(())
     }
 }
 
-fn row((cell, sum): (Cell, Counts)) -> ActiveModel {
-    let (grain, day, tenant, key, provider, requested, served, tags) = cell;
-    ActiveModel {
-        grain: Set(grain.as_str().into()),
-        day: Set(day),
-        tenant_id: Set(tenant),
-        virtual_key_id: Set(key),
-        provider: Set(provider),
-        requested_model: Set(requested),
-        served_model: Set(served),
-        tags: Set(tags),
-        requests: Set(sum.requests),
-        input_tokens: Set(sum.input_tokens),
-        output_tokens: Set(sum.output_tokens),
-        cost_usd: Set(sum.cost_usd),
-        cost_nano_usd: Set(sum.cost_nano_usd),
+/// A day, what is told apart within it as texts, and what there is of it.
+type Spelt = (i64, [String; 6], Counts);
+
+fn spell(((day, tenant, key, served, requested, tags), counts): (Finest<'_>, Counts)) -> Spelt {
+    let texts = [
+        tenant.to_string(),
+        key.to_string(),
+        served.provider.to_string(),
+        requested.to_string(),
+        served.to_string(),
+        rows::json_text(tags),
+    ];
+    (day, texts, counts)
+}
+
+/// The sums of every grain.
+fn cells(spelt: &[Spelt]) -> BTreeMap<Cell<'_>, Counts> {
+    let mut cells = BTreeMap::<Cell<'_>, Counts>::new();
+    for (day, [tenant, key, provider, requested, served, tags], counts) in spelt {
+        let month = month_of(*day);
+        for grain in Grain::EVERY {
+            let day = if grain.is_by_month() { month } else { *day };
+            let key = if grain.knows_key() { key } else { "" };
+            let [provider, requested, served] =
+                if grain.knows_model() { [provider.as_str(), requested, served] } else { [""; 3] };
+            let tags = if grain.knows_tags() { tags } else { "" };
+            let cell = (grain, day, [tenant, key, provider, requested, served, tags]);
+            cells.entry(cell).or_default().add(*counts);
+        }
+    }
+    cells
+}
+
+/// The columns in the order of [`row`]: the key's, then the sums'.
+const COLUMNS: [Column; 13] = [
+    Column::Grain,
+    Column::Day,
+    Column::TenantId,
+    Column::VirtualKeyId,
+    Column::Provider,
+    Column::RequestedModel,
+    Column::ServedModel,
+    Column::Tags,
+    Column::Requests,
+    Column::InputTokens,
+    Column::OutputTokens,
+    Column::CostUsd,
+    Column::CostNanoUsd,
+];
+/// How many of them are the key's.
+const KEY: usize = 8;
+
+fn row((cell, sum): (Cell<'_>, Counts)) -> [Value; COLUMNS.len()] {
+    let (grain, day, [tenant, key, provider, requested, served, tags]) = cell;
+    [
+        grain.as_str().into(),
+        day.into(),
+        tenant.into(),
+        key.into(),
+        provider.into(),
+        requested.into(),
+        served.into(),
+        tags.into(),
+        sum.requests.into(),
+        sum.input_tokens.into(),
+        sum.output_tokens.into(),
+        sum.cost_usd.into(),
+        sum.cost_nano_usd.into(),
+    ]
+}
+
+/// The statement that adds so many rows to those of their keys. On SQLite there is only one for each power of two, so that
+/// it is written and prepared once and used again.
+fn upsert_of(backend: DbBackend, rows: usize) -> Cow<'static, str> {
+    const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
+    static SQLITE: LazyLock<[String; SIZES]> = LazyLock::new(|| {
+        // SQLite takes `$1` for a name and looks through all names for each of them.
+        let row = format!("({})", ["?"; COLUMNS.len()].join(","));
+        std::array::from_fn(|power| upsert("tags", &vec![row.as_str(); 1 << power].join(",")))
+    });
+    match backend {
+        DbBackend::Postgres => upsert(TAGS_DIGEST, &counters::placeholders(0, rows, COLUMNS.len())).into(),
+        _ => SQLITE[rows.ilog2() as usize].as_str().into(),
     }
 }
 
-fn adding(backend: DbBackend) -> OnConflict {
-    let mut on_conflict = OnConflict::columns([
-        Column::Grain,
-        Column::Day,
-        Column::TenantId,
-        Column::VirtualKeyId,
-        Column::Provider,
-        Column::RequestedModel,
-        Column::ServedModel,
-    ]);
-    match backend {
-        DbBackend::Postgres => on_conflict.expr(Expr::cust(TAGS_DIGEST)),
-        _ => on_conflict.expr(Expr::col(Column::Tags)),
-    };
-    for column in
-        [Column::Requests, Column::InputTokens, Column::OutputTokens, Column::CostUsd, Column::CostNanoUsd]
-    {
-        let name = column.as_str();
-        let saturated = format!(
-            r#"CASE WHEN "spend_rollup"."{name}" > {max} - "excluded"."{name}" THEN {max}
+fn upsert(tags: &str, values: &str) -> String {
+    let names = COLUMNS.map(|column| column.as_str());
+    let adding = |name: &&str| {
+        format!(
+            r#""{name}" = CASE WHEN "spend_rollup"."{name}" > {max} - "excluded"."{name}" THEN {max}
             ELSE "spend_rollup"."{name}" + "excluded"."{name}" END"#,
             max = i64::MAX,
-        );
-        on_conflict.value(column, Expr::cust(saturated));
+        )
+    };
+    format!(
+        r#"INSERT INTO "spend_rollup" ({names}) VALUES {values} ON CONFLICT ({key}, {tags}) DO UPDATE SET {sums}"#,
+        key = names[..KEY - 1].join(", "),
+        sums = names[KEY..].iter().map(adding).collect::<Vec<_>>().join(", "),
+        names = names.join(", "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_goes_from_its_first_day_to_the_next_ones() {
+        let day = |text: &str| Timestamp::parse(text).expect("a time").millis() / DAY_MILLIS;
+        for (one, first, next) in [
+            ("2026-10-01", "2026-10-01", "2026-11-01"),
+            ("2026-10-31", "2026-10-01", "2026-11-01"),
+            ("2026-12-31", "2026-12-01", "2027-01-01"),
+            ("2028-02-29", "2028-02-01", "2028-03-01"),
+            ("2026-02-28", "2026-02-01", "2026-03-01"),
+            ("1970-01-01", "1970-01-01", "1970-02-01"),
+        ] {
+            assert_eq!((month_of(day(one)), month_after(day(one))), (day(first), day(next)), "{one}");
+        }
     }
-    on_conflict
 }

@@ -1,27 +1,35 @@
-//! Sums over requests by group: whole UTC days from the sums that are kept by day, what a report has of the days at its
-//! bounds from the usage rows. Every total in the product is a query in this file.
+//! Sums over requests by group: whole UTC days from the sums that are kept by day, whole months from those by month where
+//! there are such, what a report has of the days at its bounds from the usage rows. Every total in the product is a query
+//! in this file.
 //!
 //! Costs are summed by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a
 //! plain sum of 64-bit amounts can overflow, which is an error on SQLite.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+};
 
-use entity::usage_pruned;
+use entity::{spend_rollup, usage_pruned, virtual_key};
 use sea_orm::{
-    Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryResult, StreamTrait,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, StreamTrait,
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 use tokio_stream::StreamExt;
 
 use super::{
     Store, StoreError, TenantScope, Tx, UsageFilter,
-    rollup::{DAY_MILLIS, Grain, NANO},
+    rollup::{DAY_MILLIS, Grain, NANO, month_after, month_of},
     rows,
 };
 use crate::domain::Timestamp;
 
 /// Most groups that one report has.
 pub const MAX_GROUPS: usize = 50_000;
+
+/// Most days that a query names one by one: ten years and more.
+const DAYS_NAMED: i64 = 4_000;
 
 /// Which requests are summed.
 pub type SpendFilter = UsageFilter;
@@ -114,6 +122,8 @@ impl From<sea_orm::DbErr> for SpendError {
 enum Part {
     /// From this UTC day on, up to that one.
     Days(Option<i64>, Option<i64>),
+    /// From the month on that begins with this UTC day, up to the one that begins with that.
+    Months(Option<i64>, Option<i64>),
     /// From this millisecond on, up to that one: less than two days.
     Millis(i64, i64),
 }
@@ -144,13 +154,48 @@ impl Part {
         parts
     }
 
+    /// The parts of a span of time for a question that takes its sums by day from `grain`.
+    fn for_question(parts: &[Self], grain: Grain, keys: &[GroupKey]) -> Vec<Self> {
+        if grain.by_month().is_none() || keys.contains(&GroupKey::Day) {
+            return parts.to_vec();
+        }
+        parts.iter().flat_map(|part| part.by_month()).collect()
+    }
+
+    /// The same, days that make up a month as that month.
+    fn by_month(self) -> Vec<Self> {
+        let Self::Days(first, end) = self else { return vec![self] };
+        // The month that the day before is in has begun before the first.
+        let first_month = first.map(|first| month_after(first - 1));
+        let end_month = end.map(month_of);
+        if let (Some(first_month), Some(end_month)) = (first_month, end_month)
+            && first_month >= end_month
+        {
+            return vec![self];
+        }
+        let mut parts = vec![Self::Months(first_month, end_month)];
+        if first < first_month {
+            parts.push(Self::Days(first, first_month));
+        }
+        if end_month < end {
+            parts.push(Self::Days(end_month, end));
+        }
+        parts
+    }
+
     /// Whether it needs rows from before `moment`.
     fn needs_rows_before(self, moment: Timestamp) -> bool {
         matches!(self, Self::Millis(from, _) if from < moment.millis())
     }
 
     /// Asks for sums by `keys`, and by all tags if a key is a tag.
-    fn query(self, scope: TenantScope, filter: &SpendFilter, keys: &[GroupKey]) -> SelectStatement {
+    fn query(
+        self,
+        scope: TenantScope,
+        filter: &SpendFilter,
+        keys: &[GroupKey],
+        grain: Grain,
+    ) -> SelectStatement {
         let column = |name: &'static str| Expr::col(Alias::new(name));
         let by_tags = keys.iter().any(|key| matches!(key, GroupKey::Tag(_)));
         let mut wanted = Condition::all()
@@ -164,19 +209,10 @@ impl Part {
             }));
         let mut query = Query::select();
         let (day, sums) = match self {
-            Self::Days(first, end) => {
-                let by = |wanted: &[GroupKey]| keys.iter().any(|key| wanted.contains(key));
-                let grain = Grain::coarsest(
-                    filter.virtual_key.is_some() || by(&[GroupKey::Key]),
-                    filter.provider.is_some()
-                        || filter.model.is_some()
-                        || by(&[GroupKey::Provider, GroupKey::Model]),
-                    by_tags,
-                );
-                wanted = wanted
-                    .add(column("grain").eq(grain.as_str()))
-                    .add_option(first.map(|first| column("day").gte(first)))
-                    .add_option(end.map(|end| column("day").lt(end)));
+            Self::Days(first, end) | Self::Months(first, end) => {
+                let by_month = grain.by_month().filter(|_| matches!(self, Self::Months(..)));
+                let grain = by_month.unwrap_or(grain);
+                wanted = wanted.add(column("grain").eq(grain.as_str())).add(days_between(first, end));
                 query.from(Alias::new("spend_rollup"));
                 ("day".to_owned(), ["SUM(requests)".to_owned(), sum("cost_usd"), sum("cost_nano_usd")])
             }
@@ -220,6 +256,30 @@ impl Part {
     }
 }
 
+/// Days from one on and up to another. They are named one by one where that can be, so that the sums of one tenant are
+/// found by the index on each of them, and not among those of all tenants.
+fn days_between(first: Option<i64>, end: Option<i64>) -> Condition {
+    let day = || Expr::col(Alias::new("day"));
+    match (first, end) {
+        (Some(first), Some(end)) if end - first <= DAYS_NAMED => {
+            Condition::all().add(day().is_in(first..end))
+        }
+        _ => Condition::all()
+            .add_option(first.map(|first| day().gte(first)))
+            .add_option(end.map(|end| day().lt(end))),
+    }
+}
+
+/// The coarsest sums by day that tell apart what is filtered and grouped by.
+fn grain_of(filter: &SpendFilter, keys: &[GroupKey]) -> Grain {
+    let by = |wanted: &[GroupKey]| keys.iter().any(|key| wanted.contains(key));
+    Grain::coarsest(
+        filter.virtual_key.is_some() || by(&[GroupKey::Key]),
+        filter.provider.is_some() || filter.model.is_some() || by(&[GroupKey::Provider, GroupKey::Model]),
+        keys.iter().any(|key| matches!(key, GroupKey::Tag(_))),
+    )
+}
+
 fn sum(of: &str) -> String {
     format!("SUM({of})")
 }
@@ -249,10 +309,13 @@ impl Store {
         {
             return Err(Pruned { before }.into());
         }
+        let scope = tenant_of_key(&moment, scope, filter).await?;
+        let parts = within_kept(&moment, parts).await?;
         let mut total = Sums::default();
-        for part in &parts {
-            if let Some(row) = moment.query_one(&part.query(scope, filter, &[])).await? {
-                total.add(&read_sums(&row)?);
+        let grain = grain_of(filter, &[]);
+        for part in Part::for_question(&parts, grain, &[]) {
+            if let Some(row) = moment.query_one(&part.query(scope, filter, &[], grain)).await? {
+                total.add(&read_sums(&row, 0)?);
             }
         }
         let mut groups: BTreeMap<Vec<Option<String>>, Sums> = BTreeMap::new();
@@ -260,13 +323,15 @@ impl Store {
             // The one group is there also where there is nothing.
             groups.insert(Vec::new(), Sums::default());
         }
-        'parts: for part in &parts {
+        let grain = grain_of(filter, keys);
+        let mut days = DayNames::default();
+        'parts: for part in Part::for_question(&parts, grain, keys) {
             // As many rows as there are different tags, so they are not held but added up as they come; all of them: a
             // limit here would leave out parts of a group.
-            let query = part.query(scope, filter, keys);
+            let query = part.query(scope, filter, keys, grain);
             let mut rows = pin!(moment.stream(&query).await?);
             while let Some(row) = rows.next().await {
-                let (values, sums) = read_group(&row?, keys)?;
+                let (values, sums) = read_group(&row?, keys, &mut days)?;
                 groups.entry(values).or_default().add(&sums);
                 if groups.len() > MAX_GROUPS {
                     break 'parts;
@@ -279,47 +344,95 @@ impl Store {
     }
 }
 
+/// The scope, as one tenant's if the report is of one virtual key: a key stays with its tenant, and sums are found by
+/// tenant first.
+async fn tenant_of_key(tx: &Tx, scope: TenantScope, filter: &SpendFilter) -> Result<TenantScope, StoreError> {
+    let Some(key) = filter.virtual_key.filter(|_| scope.tenant().is_none()) else { return Ok(scope) };
+    let row = virtual_key::Entity::find_by_id(key.to_string()).one(tx).await?;
+    row.map_or(Ok(scope), |row| Ok(TenantScope::only(rows::id("virtual_key", &row.tenant_id)?)))
+}
+
+/// The same parts, with the first and last day of which there are sums in place of a bound that was left out.
+async fn within_kept(tx: &Tx, mut parts: Vec<Part>) -> Result<Vec<Part>, StoreError> {
+    for part in &mut parts {
+        let Part::Days(first, end) = part else { continue };
+        if first.is_none() {
+            *first = kept_day(tx, Order::Asc).await?;
+        }
+        if end.is_none() {
+            *end = kept_day(tx, Order::Desc).await?.map(|last| last + 1);
+        }
+    }
+    Ok(parts)
+}
+
+/// The first or last day of which there are sums.
+async fn kept_day(tx: &Tx, order: Order) -> Result<Option<i64>, StoreError> {
+    use spend_rollup::{Column, Entity};
+    let days = Entity::find().select_only().column(Column::Day);
+    let days = days.filter(Column::Grain.eq(Grain::Key.as_str())).order_by(Column::Day, order);
+    Ok(days.into_tuple().one(tx).await?)
+}
+
 /// How far usage rows were deleted, if they were.
 pub(super) async fn pruned_before(tx: &Tx) -> Result<Option<Timestamp>, StoreError> {
     let row = usage_pruned::Entity::find().one(tx).await?;
     Ok(row.map(|row| Timestamp::from_millis(row.before)))
 }
 
-fn read_group(row: &QueryResult, keys: &[GroupKey]) -> Result<(Vec<Option<String>>, Sums), StoreError> {
-    let tags: BTreeMap<String, String> = if keys.iter().any(|key| matches!(key, GroupKey::Tag(_))) {
-        rows::json("spend_rollup", "tags", &row.try_get::<String>("", "tags")?)?
+/// What days are called, each told once: a report has a day in many of its rows.
+#[derive(Default)]
+struct DayNames(HashMap<i64, String>);
+
+impl DayNames {
+    fn of(&mut self, day: i64) -> String {
+        let name = self.0.entry(day).or_insert_with(|| {
+            Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().format("%Y-%m-%d").to_string()
+        });
+        name.clone()
+    }
+}
+
+/// Reads a row by the places of its columns: first the keys that are columns, then the tags if a key is one of them, then
+/// the sums.
+fn read_group(
+    row: &QueryResult,
+    keys: &[GroupKey],
+    days: &mut DayNames,
+) -> Result<(Vec<Option<String>>, Sums), StoreError> {
+    let columns = keys.iter().filter(|key| !matches!(key, GroupKey::Tag(_))).count();
+    let by_tags = columns < keys.len();
+    let tags: BTreeMap<String, String> = if by_tags {
+        rows::json("spend_rollup", "tags", &row.try_get_by_index::<String>(columns)?)?
     } else {
         BTreeMap::new()
     };
+    let mut place = 0..columns;
     let mut values = Vec::with_capacity(keys.len());
-    for (number, key) in keys.iter().enumerate() {
-        let name = format!("g{number}");
+    for key in keys {
         values.push(match key {
             GroupKey::Tag(tag) => tags.get(tag).cloned(),
-            GroupKey::Day => {
-                let day: i64 = row.try_get("", &name)?;
-                let start = Timestamp::from_millis(day.saturating_mul(DAY_MILLIS));
-                Some(start.utc().format("%Y-%m-%d").to_string())
-            }
+            GroupKey::Day => Some(days.of(row.try_get_by_index(place.next().unwrap_or_default())?)),
             GroupKey::Tenant | GroupKey::Key | GroupKey::Provider | GroupKey::Model => {
-                Some(row.try_get("", &name)?)
+                Some(row.try_get_by_index(place.next().unwrap_or_default())?)
             }
         });
     }
-    Ok((values, read_sums(row)?))
+    Ok((values, read_sums(row, columns + usize::from(by_tags))?))
 }
 
-fn read_sums(row: &QueryResult) -> Result<Sums, StoreError> {
-    let count = |name: &str| -> Result<u64, StoreError> {
-        let value: i64 = row.try_get("", name)?;
+/// Reads the sums, which stand at `place` and after.
+fn read_sums(row: &QueryResult, place: usize) -> Result<Sums, StoreError> {
+    let count = |number: usize| -> Result<u64, StoreError> {
+        let value: i64 = row.try_get_by_index(place + number)?;
         Ok(value.try_into().unwrap_or_default())
     };
-    let usd: i64 = row.try_get("", "usd")?;
-    let nano: i64 = row.try_get("", "nano")?;
+    let usd: i64 = row.try_get_by_index(place + 3)?;
+    let nano: i64 = row.try_get_by_index(place + 4)?;
     Ok(Sums {
-        requests: count("requests")?,
-        input_tokens: count("input_tokens")?,
-        output_tokens: count("output_tokens")?,
+        requests: count(0)?,
+        input_tokens: count(1)?,
+        output_tokens: count(2)?,
         cost_nano_usd: i128::from(usd) * i128::from(NANO) + i128::from(nano),
     })
 }

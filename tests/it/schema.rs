@@ -217,6 +217,9 @@ async fn rows_from_before_the_sums_by_day_are_summed_by_the_step() {
         (21 * day - 1, "vk_1", "openai/a", Some(i64::MAX), tags.as_str()),
         (20 * day, "vk_1", "openai/b", None, "{}"),
         (21 * day, "vk_2", "openai/a", Some(1_500_000_000), "{}"),
+        // The first and the last moment of a February.
+        (31 * day, "vk_2", "openai/a", Some(9), "{}"),
+        (59 * day - 1, "vk_2", "openai/a", Some(7), "{}"),
     ]
     .into_iter()
     .enumerate()
@@ -261,18 +264,36 @@ async fn rows_from_before_the_sums_by_day_are_summed_by_the_step() {
         wanted(&[
             ("key", 20, "vk_1", "", 0, 3, twice),
             ("key", 21, "vk_2", "", 0, 1, 1_500_000_000),
+            ("key", 31, "vk_2", "", 0, 1, 9),
+            ("key", 58, "vk_2", "", 0, 1, 7),
             ("model", 20, "", "openai/a", 0, 2, twice),
             ("model", 20, "", "openai/b", 0, 1, 0),
             ("model", 21, "", "openai/a", 0, 1, 1_500_000_000),
+            ("model", 31, "", "openai/a", 0, 1, 9),
+            ("model", 58, "", "openai/a", 0, 1, 7),
             ("tags", 20, "", "", tags.len(), 2, twice),
             ("tags", 20, "", "", 2, 1, 0),
             ("tags", 21, "", "", 2, 1, 1_500_000_000),
+            ("tags", 31, "", "", 2, 1, 9),
+            ("tags", 58, "", "", 2, 1, 7),
             ("key_model", 20, "vk_1", "openai/a", 0, 2, twice),
             ("key_model", 20, "vk_1", "openai/b", 0, 1, 0),
             ("key_model", 21, "vk_2", "openai/a", 0, 1, 1_500_000_000),
+            ("key_model", 31, "vk_2", "openai/a", 0, 1, 9),
+            ("key_model", 58, "vk_2", "openai/a", 0, 1, 7),
             ("all", 20, "vk_1", "openai/a", tags.len(), 2, twice),
             ("all", 20, "vk_1", "openai/b", 2, 1, 0),
             ("all", 21, "vk_2", "openai/a", 2, 1, 1_500_000_000),
+            ("all", 31, "vk_2", "openai/a", 2, 1, 9),
+            ("all", 58, "vk_2", "openai/a", 2, 1, 7),
+            ("key_model_month", 0, "vk_1", "openai/a", 0, 2, twice),
+            ("key_model_month", 0, "vk_1", "openai/b", 0, 1, 0),
+            ("key_model_month", 0, "vk_2", "openai/a", 0, 1, 1_500_000_000),
+            ("key_model_month", 31, "vk_2", "openai/a", 0, 2, 16),
+            ("all_month", 0, "vk_1", "openai/a", tags.len(), 2, twice),
+            ("all_month", 0, "vk_1", "openai/b", 2, 1, 0),
+            ("all_month", 0, "vk_2", "openai/a", 2, 1, 1_500_000_000),
+            ("all_month", 31, "vk_2", "openai/a", 2, 2, 16),
         ])
     );
     // As much input as a number can be in every row: the sum stops there.

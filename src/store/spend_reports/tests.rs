@@ -10,6 +10,8 @@ use crate::{
 };
 
 const HOUR: i64 = 3_600_000;
+/// Two days before a November.
+const START: &str = "2026-10-30";
 
 fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a time")
@@ -50,6 +52,47 @@ fn whole_days_come_from_the_sums_and_the_rest_from_the_rows() {
     for same in [first, "2026-11-20T08:00:00Z"] {
         assert_eq!(Part::of(&span(same, same)), [], "{same}");
     }
+}
+
+#[test]
+fn whole_months_come_from_the_sums_by_month_and_the_days_around_them_by_day() {
+    let day = |text: &str| Some(at(text).millis() / DAY_MILLIS);
+    let (days, months) =
+        (|from, to| Part::Days(day(from), day(to)), |from, to| Part::Months(day(from), day(to)));
+    for (from, to, parts) in [
+        ("2026-10-01", "2026-11-01", vec![months("2026-10-01", "2026-11-01")]),
+        ("2026-10-01", "2027-02-01", vec![months("2026-10-01", "2027-02-01")]),
+        ("2026-10-01", "2026-10-31", vec![days("2026-10-01", "2026-10-31")]),
+        ("2026-10-02", "2026-11-30", vec![days("2026-10-02", "2026-11-30")]),
+        (
+            "2026-09-30",
+            "2026-11-02",
+            vec![
+                months("2026-10-01", "2026-11-01"),
+                days("2026-09-30", "2026-10-01"),
+                days("2026-11-01", "2026-11-02"),
+            ],
+        ),
+        (
+            "2025-12-02",
+            "2026-02-01",
+            vec![months("2026-01-01", "2026-02-01"), days("2025-12-02", "2026-01-01")],
+        ),
+    ] {
+        assert_eq!(Part::Days(day(from), day(to)).by_month(), parts, "{from} {to}");
+    }
+    let (from, to) = ("2026-10-15", "2026-11-15");
+    assert_eq!(Part::Days(None, None).by_month(), [Part::Months(None, None)]);
+    assert_eq!(
+        Part::Days(day(from), None).by_month(),
+        [Part::Months(day("2026-11-01"), None), days(from, "2026-11-01")]
+    );
+    assert_eq!(
+        Part::Days(None, day(to)).by_month(),
+        [Part::Months(None, day("2026-11-01")), days("2026-11-01", to)]
+    );
+    let hour = Part::Millis(0, HOUR);
+    assert_eq!(hour.by_month(), [hour]);
 }
 
 /// What a report must say, by adding up records one by one.
@@ -105,9 +148,15 @@ fn keys() -> impl Strategy<Value = Vec<GroupKey>> {
     proptest::sample::subsequence(all, 0..=7).prop_shuffle()
 }
 
-/// A moment within four days, often on one of their bounds.
+/// A moment within ten weeks from [`START`], often within the first four days, often on the bound of a day or of a month.
 fn hours() -> impl Strategy<Value = i64> {
-    prop_oneof![0i64..96, (0i64..5).prop_map(|day| day * 24)]
+    prop_oneof![
+        0i64..96,
+        (0i64..5).prop_map(|day| day * 24),
+        (0i64..70).prop_map(|day| day * 24),
+        proptest::sample::select(vec![2 * 24, 32 * 24, 63 * 24]),
+        0i64..70 * 24,
+    ]
 }
 
 proptest! {
@@ -134,7 +183,7 @@ proptest! {
         let virtual_keys: Vec<_> = (0..4).map(|_| VirtualKeyId::generate()).collect();
         let served = ["openai/a", "openai/b", "groq/a", "groq/b", "groq/org/c", "xai/d"];
         let models = ["smart", "openai/a", "groq/b", "none/x"];
-        let start = at("2026-11-19").millis();
+        let start = at(START).millis();
         let moment = |hours: i64| Timestamp::from_millis(start + hours * HOUR);
         let records: Vec<_> = requests
             .iter()

@@ -32,21 +32,26 @@ async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, BTreeSet<String>)
     (rows, counters.iter().map(|row| text(row)).collect(), by_day.iter().map(|row| text(row)).collect())
 }
 
-/// The sums by day as they must be, of the rows that are there.
+/// The sums by day and month as they must be, of the rows that are there.
 async fn sums_of_rows(db: &Store) -> BTreeSet<String> {
     let mut sums = BTreeMap::<_, spend_rollup::Model>::new();
     for row in usage_record::Entity::find().all(db.reader()).await.expect("rows") {
-        for (grain, key, model, tags) in [
-            ("key", true, false, false),
-            ("model", false, true, false),
-            ("tags", false, false, true),
-            ("key_model", true, true, false),
-            ("all", true, true, true),
+        let day = row.started_at / 86_400_000;
+        let first = Timestamp::from_millis(row.started_at).utc().format("%Y-%m-01").to_string();
+        let month = at(&first).millis() / 86_400_000;
+        for (grain, day, key, model, tags) in [
+            ("key", day, true, false, false),
+            ("model", day, false, true, false),
+            ("tags", day, false, false, true),
+            ("key_model", day, true, true, false),
+            ("all", day, true, true, true),
+            ("key_model_month", month, true, true, false),
+            ("all_month", month, true, true, true),
         ] {
             let of = |text: &str, known: bool| if known { text.to_owned() } else { String::new() };
             let cell = spend_rollup::Model {
                 grain: grain.into(),
-                day: row.started_at / 86_400_000,
+                day,
                 tenant_id: row.tenant_id.clone(),
                 virtual_key_id: of(&row.virtual_key_id, key),
                 provider: of(&row.provider, model),
@@ -163,7 +168,7 @@ async fn counts_by_day_stop_at_the_largest_number_and_costs_go_on() {
         write(&db, &[huge]).await;
     }
     let sums = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
-    assert_eq!(sums.len(), 5);
+    assert_eq!(sums.len(), 7);
     for sum in sums {
         assert_eq!((sum.requests, sum.input_tokens), (3, i64::MAX), "{}", sum.grain);
         let cost = i128::from(sum.cost_usd) * 1_000_000_000 + i128::from(sum.cost_nano_usd);
