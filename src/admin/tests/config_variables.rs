@@ -241,8 +241,8 @@ async fn at_059_a_reference_reaches_sensitive_variables_of_the_own_tenant_and_no
         ("THEIRS", "there is no config variable `THEIRS`"),
         ("PATH", "there is no config variable `PATH`"),
         ("good", "there is no config variable `good`"),
-        ("${PATH}", "there is no config variable"),
-        ("../master.key", "there is no config variable"),
+        ("${PATH}", "ASCII letters, digits"),
+        ("../master.key", "ASCII letters, digits"),
         ("OPEN", "is not sensitive"),
         ("UNFIT", "cannot be a provider's key"),
     ] {
