@@ -249,7 +249,7 @@ impl Control {
         if !self.others(&counts, kid).is_empty() {
             return Ok(None);
         }
-        let rows = counts.master.get(kid).copied().unwrap_or_default();
+        let rows = [&counts.master, &counts.variables].into_iter().filter_map(|of| of.get(kid)).sum::<u64>();
         master_key_set(act.tx(), kid, MasterKeyState::Primary, act.at()).await?;
         // Whoever cached a text under another key forgets it.
         act.changed(None, "master_key");
