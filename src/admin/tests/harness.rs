@@ -41,6 +41,9 @@ use crate::{
 pub(super) const PASSWORD: &str = "correct horse battery staple";
 pub(super) const CANARY: &str = "sk-canary-0123456789abcdef";
 
+/// What is done while a provider is asked.
+type Meanwhile = Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
+
 pub(super) struct House {
     pub control: Control,
     pub clock: Clock,
@@ -49,7 +52,7 @@ pub(super) struct House {
     /// What providers say to staged secrets.
     pub verdict: Arc<Mutex<Verdict>>,
     /// What happens while they think, once each.
-    pub meanwhile: Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    pub meanwhile: Meanwhile,
     pub default_tenant: TenantId,
     pub owner: String,
     app: Router,
@@ -99,7 +102,7 @@ impl House {
         let hears = Arc::clone(&told);
         let verdict = Arc::new(Mutex::new(Verdict::Answered(200)));
         let answers = Arc::clone(&verdict);
-        let meanwhile: Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>> = Arc::default();
+        let meanwhile: Meanwhile = Arc::default();
         let happens = Arc::clone(&meanwhile);
         let fingerprints = Arc::new(Fingerprinter::new(&pepper));
         let session_key = SessionKey::from_house(&HouseSecret::generate());
