@@ -4,6 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 /// With the system's allocator a sixth of a request's processor time goes into allocating. The library leaves the choice
 /// to whoever embeds it.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
