@@ -1,4 +1,4 @@
-//! Model config_variables over HTTP.
+//! Config variables over HTTP: a sensitive value goes in and does not come out.
 
 use axum::{
     Json,
