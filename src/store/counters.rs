@@ -4,15 +4,17 @@
 //! counters are locked in the order of [`Counter`], after the row of the instance that writes and after the usage rows:
 //! one order for everybody, so that two who write wait for each other and do not deadlock.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 
-use super::{Store, StoreError, Tx, rows};
+use super::{
+    Store, StoreError, Tx,
+    many::{ROWS_AT_ONCE, filled, placeholder, placeholders, room},
+    rows,
+};
 use crate::domain::{Counter, InstanceId, NanoUsd};
 
-/// Counters in one statement: six columns each, below SQLite's 32 766 and Postgres' 65 535 parameters.
-pub(super) const COUNTERS_AT_ONCE: usize = 4_000;
 /// How long a wish that others give back holds.
 const WANTED_FOR: Duration = Duration::from_secs(2);
 
@@ -69,21 +71,6 @@ fn wanted(backend: DbBackend, table: &str) -> String {
     format!(r#"CASE WHEN "{table}"."wanted_at" BETWEEN {now} - {span} AND {now} + {span} THEN 1 ELSE 0 END"#)
 }
 
-/// `($1,$2,$3),($4,$5,$6)`: so many rows of so many placeholders, after the first `after`.
-pub(super) fn placeholders(after: usize, rows: usize, width: usize) -> String {
-    let mut text = String::new();
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ",(" });
-        for column in 0..width {
-            let comma = if column == 0 { "" } else { "," };
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{comma}${}", after + row * width + column + 1);
-        }
-        text.push(')');
-    }
-    text
-}
-
 /// The four columns that name a counter.
 pub(super) fn key(counter: Counter) -> [Value; 4] {
     [
@@ -108,7 +95,8 @@ pub(super) async fn states<C: ConnectionTrait>(
 ) -> Result<BTreeMap<Counter, CounterState>, StoreError> {
     let backend = db.get_database_backend();
     let mut found = BTreeMap::new();
-    for chunk in counters.chunks(COUNTERS_AT_ONCE) {
+    for chunk in counters.chunks(ROWS_AT_ONCE) {
+        let room = room(backend, chunk.len());
         let sql = format!(
             r#"WITH "asked"("scope", "scope_id", "window", "window_index") AS (VALUES {asked})
             SELECT "c"."scope", "c"."scope_id", "c"."window", "c"."window_index", "c"."settled_nano_usd",
@@ -116,14 +104,15 @@ pub(super) async fn states<C: ConnectionTrait>(
             FROM "asked" AS "a"
             JOIN "spend_counter" AS "c" ON "c"."scope" = "a"."scope" AND "c"."scope_id" = "a"."scope_id"
                 AND "c"."window" = "a"."window" AND "c"."window_index" = "a"."window_index"
-            LEFT JOIN "lease" AS "l" ON "l"."instance_id" = $1 AND "l"."scope" = "a"."scope"
+            LEFT JOIN "lease" AS "l" ON "l"."instance_id" = {instance_id} AND "l"."scope" = "a"."scope"
                 AND "l"."scope_id" = "a"."scope_id" AND "l"."window" = "a"."window"
                 AND "l"."window_index" = "a"."window_index""#,
-            asked = placeholders(1, chunk.len(), 4),
+            asked = placeholders(backend, 0, room, 4),
+            instance_id = placeholder(backend, 4 * room + 1),
             wanted = wanted(backend, "c"),
         );
-        let mut values = vec![Value::from(instance.to_string())];
-        values.extend(chunk.iter().flat_map(|&counter| key(counter)));
+        let asked = filled(chunk, room, |last| *last).flat_map(key);
+        let values: Vec<Value> = asked.chain([instance.to_string().into()]).collect();
         for row in db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
             let state = read_state(&row)?;
             let granted = NanoUsd::new(row.try_get_by_index(7)?);
@@ -172,7 +161,8 @@ pub(super) async fn post(
     debug_assert!(postings.is_sorted_by_key(|posting| posting.counter), "counters are locked in one order");
     let backend = tx.get_database_backend();
     let mut after = BTreeMap::new();
-    for chunk in postings.chunks(COUNTERS_AT_ONCE) {
+    for chunk in postings.chunks(ROWS_AT_ONCE) {
+        let room = room(backend, chunk.len());
         // A sum stops at the largest amount: SQLite would go on in floating point, and Postgres refuse the batch for
         // ever.
         let sql = format!(
@@ -188,11 +178,11 @@ pub(super) async fn post(
                     ELSE "spend_counter"."leased_nano_usd" - "excluded"."leased_nano_usd" END
             RETURNING "scope", "scope_id", "window", "window_index", "settled_nano_usd", "leased_nano_usd",
                 {wanted}"#,
-            rows = placeholders(0, chunk.len(), 6),
+            rows = placeholders(backend, 0, room, 6),
             max = NanoUsd::MAX.nano(),
             wanted = wanted(backend, "spend_counter"),
         );
-        let values = chunk.iter().flat_map(|posting| {
+        let values = filled(chunk, room, |last| Posting::lock(last.counter)).flat_map(|posting| {
             let sums = [posting.settled.nano().into(), posting.returned.nano().into()];
             key(posting.counter).into_iter().chain(sums)
         });

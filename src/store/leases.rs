@@ -11,8 +11,9 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::{
     Holder, LeaseError, Store, StoreError, Tx,
-    counters::{self, COUNTERS_AT_ONCE, CounterState, Posting, in_order, key, placeholders, read_key},
+    counters::{self, CounterState, Posting, in_order, key, read_key},
     instances::{Mark, fence},
+    many::{ROWS_AT_ONCE, filled, placeholder, placeholders, room},
 };
 use crate::domain::{Counter, InstanceId, NanoUsd};
 
@@ -160,29 +161,32 @@ pub(super) async fn set_leases(
 ) -> Result<(), StoreError> {
     let backend = tx.get_database_backend();
     let (some, none): (Vec<_>, Vec<_>) = leases.iter().partition(|(_, amount)| **amount > NanoUsd::ZERO);
-    for chunk in some.chunks(COUNTERS_AT_ONCE) {
+    for chunk in some.chunks(ROWS_AT_ONCE) {
+        let room = room(backend, chunk.len());
         let sql = format!(
             r#"INSERT INTO "lease"
                 ("instance_id", "scope", "scope_id", "window", "window_index", "granted_nano_usd")
             VALUES {rows}
             ON CONFLICT ("instance_id", "scope", "scope_id", "window", "window_index")
             DO UPDATE SET "granted_nano_usd" = "excluded"."granted_nano_usd""#,
-            rows = placeholders(0, chunk.len(), 6),
+            rows = placeholders(backend, 0, room, 6),
         );
-        let values = chunk.iter().flat_map(|(counter, amount)| {
+        let values = filled(chunk, room, |last| *last).flat_map(|(counter, amount)| {
             let head = [Value::from(instance.to_string())];
-            head.into_iter().chain(key(**counter)).chain([amount.nano().into()])
+            head.into_iter().chain(key(*counter)).chain([amount.nano().into()])
         });
         tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     }
-    for chunk in none.chunks(COUNTERS_AT_ONCE) {
+    for chunk in none.chunks(ROWS_AT_ONCE) {
+        let room = room(backend, chunk.len());
         let sql = format!(
-            r#"DELETE FROM "lease" WHERE "instance_id" = $1
+            r#"DELETE FROM "lease" WHERE "instance_id" = {instance_id}
             AND ("scope", "scope_id", "window", "window_index") IN (VALUES {rows})"#,
-            rows = placeholders(1, chunk.len(), 4),
+            instance_id = placeholder(backend, 1),
+            rows = placeholders(backend, 1, room, 4),
         );
         let mut values = vec![Value::from(instance.to_string())];
-        values.extend(chunk.iter().flat_map(|(counter, _)| key(**counter)));
+        values.extend(filled(chunk, room, |last| *last).flat_map(|(counter, _)| key(*counter)));
         tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     }
     Ok(())

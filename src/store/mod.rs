@@ -17,6 +17,7 @@ pub mod house_secrets;
 mod idempotency;
 mod instances;
 mod leases;
+mod many;
 mod master_keys;
 mod open;
 mod page;

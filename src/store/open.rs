@@ -28,6 +28,11 @@ use crate::domain::sqlite_file;
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 /// What the write-ahead log may keep on the disk after a checkpoint.
 const WAL_KEPT_BYTES: &str = "67108864";
+/// KiB that the writer may keep of the database: the pages that a batch of usage of many keys changes, each about once.
+const WRITER_CACHE: &str = "-8192";
+/// Pages of 4 KiB in the write-ahead log before they are brought into the database: those that batch after batch changes
+/// are then brought over once.
+const CHECKPOINT_PAGES: &str = "4000";
 /// Any number that nobody else in the database locks ("KSmigrat").
 const MIGRATION_LOCK: i64 = 0x4b53_6d69_6772_6174;
 /// Nothing that a gateway asks takes longer; a statement that does must not hold a connection for ever.
@@ -78,8 +83,14 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
     let pool = || outside_transactions().min_connections(1).acquire_timeout(options.busy_timeout);
     let refused = |error| sqlite_refusal(&file, &error);
     // The writer first: it makes the log that the readers read from. sqlx sets the busy timeout before any pragma.
-    let writing =
-        base.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", WAL_KEPT_BYTES);
+    let writing = base
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .pragma("journal_size_limit", WAL_KEPT_BYTES)
+        .pragma("cache_size", WRITER_CACHE)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        // What a statement of many rows must be able to take back would else go through a file.
+        .pragma("temp_store", "MEMORY");
     let writer = pool().max_connections(1).connect_with(writing).await.map_err(refused)?;
     let readers = options.sqlite_readers.max(1);
     let reading = base.pragma("query_only", "ON");

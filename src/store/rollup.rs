@@ -16,15 +16,17 @@ use chrono::Datelike;
 use entity::spend_rollup::Column;
 use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 
-use super::{StoreError, Tx, counters, rows};
+use super::{
+    StoreError, Tx,
+    many::{ROWS_AT_ONCE, filled, placeholders, room},
+    rows,
+};
 use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, Timestamp, UsageRecord, VirtualKeyId};
 
 /// Milliseconds of a day in UTC, which has no leap seconds here.
 pub(super) const DAY_MILLIS: i64 = 86_400_000;
 /// What a dollar has of nano-dollars.
 pub(super) const NANO: i64 = 1_000_000_000;
-/// Rows in one statement: 13 columns each, far below SQLite's 32 766 and Postgres' 65 535 parameters.
-const ROWS_AT_ONCE: usize = 512;
 /// What an upsert of Postgres finds its row by, word for word as in the index.
 const TAGS_DIGEST: &str = r"sha256(replace(tags, '\', '\\')::bytea)";
 
@@ -175,16 +177,10 @@ impl<'a> Added<'a> {
         let cells: Vec<_> = cells(&spelt).into_iter().collect();
         let backend = tx.get_database_backend();
         for chunk in cells.chunks(ROWS_AT_ONCE) {
-            // Up to the next size there is a statement for, by adding nothing to the last row. Postgres would refuse to
-            // change a row twice.
-            let size = match backend {
-                DbBackend::Postgres => chunk.len(),
-                _ => chunk.len().next_power_of_two(),
-            };
-            let nothing = chunk.last().map(|(cell, _)| (*cell, Counts::default()));
-            let rows = chunk.iter().copied().chain(nothing.into_iter().cycle()).take(size);
-            let values: Vec<Value> = rows.flat_map(row).collect();
-            let upsert = upsert_of(backend, size);
+            let room = room(backend, chunk.len());
+            let values: Vec<Value> =
+                filled(chunk, room, |(cell, _)| (*cell, Counts::default())).flat_map(row).collect();
+            let upsert = upsert_of(backend, room);
             tx.execute_raw(Statement::from_sql_and_values(backend, upsert, values)).await?;
         }
         Ok(())
@@ -262,17 +258,15 @@ fn row((cell, sum): (Cell<'_>, Counts)) -> [Value; COLUMNS.len()] {
     ]
 }
 
-/// The statement that adds so many rows to those of their keys. On SQLite there is only one for each power of two, so that
-/// it is written and prepared once and used again.
+/// The statement that adds so many rows to those of their keys, spelt out once on SQLite, where there are few.
 fn upsert_of(backend: DbBackend, rows: usize) -> Cow<'static, str> {
     const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
     static SQLITE: LazyLock<[String; SIZES]> = LazyLock::new(|| {
-        // SQLite takes `$1` for a name and looks through all names for each of them.
-        let row = format!("({})", ["?"; COLUMNS.len()].join(","));
-        std::array::from_fn(|power| upsert("tags", &vec![row.as_str(); 1 << power].join(",")))
+        let values = |rows| placeholders(DbBackend::Sqlite, 0, rows, COLUMNS.len());
+        std::array::from_fn(|power| upsert("tags", &values(1 << power)))
     });
     match backend {
-        DbBackend::Postgres => upsert(TAGS_DIGEST, &counters::placeholders(0, rows, COLUMNS.len())).into(),
+        DbBackend::Postgres => upsert(TAGS_DIGEST, &placeholders(backend, 0, rows, COLUMNS.len())).into(),
         _ => SQLITE[rows.ilog2() as usize].as_str().into(),
     }
 }

@@ -15,12 +15,11 @@ use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 use super::{
     StoreError, Tx,
     counters::{self, Posting},
+    many::{ROWS_AT_ONCE, filled, placeholders},
     rollup, rows,
 };
 use crate::domain::{Counter, NanoUsd, UsageRecord};
 
-/// Rows in one statement: 25 columns each, below SQLite's 32 766 and Postgres' 65 535 parameters.
-const ROWS_AT_ONCE: usize = 512;
 /// Rows that are not worth more than one statement.
 const FEW_ROWS: usize = 32;
 
@@ -87,23 +86,49 @@ pub(super) async fn insert_new<'a>(
     let mut fresh: Vec<&UsageRecord> = Vec::with_capacity(records.len());
     let backend = tx.get_database_backend();
     let mut rest = &records[..];
-    while let Some(last) = rest.last() {
+    while !rest.is_empty() {
         let size = piece(rest.len());
         let (chunk, left) = rest.split_at(size.min(rest.len()));
         rest = left;
         // The last record again and again up to the size: it is in the way of itself.
-        let padded = chunk.iter().chain(std::iter::repeat(last)).take(size);
-        let values: Vec<Value> = padded.flat_map(|record| usage_row(record)).collect();
+        let values: Vec<Value> = filled(chunk, size, |last| *last).flat_map(usage_row).collect();
         let insert = Statement::from_sql_and_values(backend, insert_of(backend, size), values);
-        let rows = tx.query_all_raw(insert).await?;
-        let inserted: HashSet<String> =
-            rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
-        // Nearly always all of them.
-        let all = inserted.len() == chunk.len();
-        let new = |record: &&&UsageRecord| all || inserted.contains(&record.request_id.to_string());
-        fresh.extend(chunk.iter().filter(new));
+        match insert_and_tell(tx, insert, chunk.len()).await? {
+            None => fresh.extend(chunk),
+            Some(new) => {
+                fresh.extend(chunk.iter().filter(|record| new.contains(&record.request_id.to_string())));
+            }
+        }
     }
     Ok(fresh)
+}
+
+/// Runs an insert of so many records. Answers the request ids of those that were not there, or `None` when that is all of
+/// them, as nearly always.
+async fn insert_and_tell(
+    tx: &Tx,
+    insert: Statement,
+    records: usize,
+) -> Result<Option<HashSet<String>>, StoreError> {
+    let rows = if tx.get_database_backend() == DbBackend::Postgres {
+        tx.query_all_raw(insert).await?
+    } else {
+        // Rows that are handed back one by one cost as much as inserting them.
+        let done = tx.execute_raw(insert).await?;
+        match done.rows_affected() {
+            all if all == records as u64 => return Ok(None),
+            0 => return Ok(Some(HashSet::new())),
+            // New rows are numbered on from the highest number that there is, and nobody else writes meanwhile.
+            some => {
+                let before = [done.last_insert_id().saturating_sub(some).into()];
+                let sql = "SELECT request_id FROM usage_record WHERE rowid > ?";
+                let new = Statement::from_sql_and_values(DbBackend::Sqlite, sql, before);
+                tx.query_all_raw(new).await?
+            }
+        }
+    };
+    let new: HashSet<String> = rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?;
+    Ok((new.len() < records).then_some(new))
 }
 
 /// How many rows the next statement takes when so many are left: a power of two, as large as fits. The few rows at the end
@@ -144,25 +169,20 @@ const COLUMNS: [usage_record::Column; 25] = {
     ]
 };
 
-/// The statement that inserts so many rows where they are not there yet, and returns which those were. Only one for each
-/// power of two, so that it is written and prepared once and used again: that is most of what an insert costs.
+/// The statement that inserts so many rows where they are not there yet; on Postgres it returns which those were. Only one
+/// for each power of two, so that it is written and prepared once and used again: that is most of what an insert costs.
 fn insert_of(backend: DbBackend, rows: usize) -> &'static str {
     const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
     type Inserts = LazyLock<[String; SIZES]>;
-    static POSTGRES: Inserts =
-        LazyLock::new(|| inserts(|rows| counters::placeholders(0, rows, COLUMNS.len())));
-    // SQLite takes `$1` for a name and looks through all names for each of them: with thousands that is most of the work.
-    static SQLITE: Inserts = LazyLock::new(|| {
-        let row = format!("({})", ["?"; COLUMNS.len()].join(","));
-        inserts(|rows| vec![row.as_str(); rows].join(","))
-    });
-    fn inserts(values: impl Fn(usize) -> String) -> [String; SIZES] {
+    static POSTGRES: Inserts = LazyLock::new(|| inserts(DbBackend::Postgres, r#" RETURNING "request_id""#));
+    static SQLITE: Inserts = LazyLock::new(|| inserts(DbBackend::Sqlite, ""));
+    fn inserts(backend: DbBackend, returning: &str) -> [String; SIZES] {
         let columns = COLUMNS.map(|column| format!(r#""{}""#, column.as_str())).join(",");
         std::array::from_fn(|power| {
             format!(
                 r#"INSERT INTO "usage_record" ({columns}) VALUES {}
-                ON CONFLICT ("request_id") DO NOTHING RETURNING "request_id""#,
-                values(1 << power)
+                ON CONFLICT ("request_id") DO NOTHING{returning}"#,
+                placeholders(backend, 0, 1 << power, COLUMNS.len())
             )
         })
     }
