@@ -12,8 +12,8 @@ use std::{
 
 use entity::{spend_rollup, usage_pruned, virtual_key};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, StreamTrait,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, Order, QueryFilter,
+    QueryOrder, QueryResult, QuerySelect, StreamTrait,
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 use tokio_stream::StreamExt;
@@ -188,16 +188,16 @@ impl Part {
         matches!(self, Self::Millis(from, _) if from < moment.millis())
     }
 
-    /// Asks for sums by `keys`, and by all tags if a key is a tag.
+    /// Asks for sums by `keys`.
     fn query(
         self,
+        backend: DbBackend,
         scope: TenantScope,
         filter: &SpendFilter,
         keys: &[GroupKey],
         grain: Grain,
     ) -> SelectStatement {
         let column = |name: &'static str| Expr::col(Alias::new(name));
-        let by_tags = keys.iter().any(|key| matches!(key, GroupKey::Tag(_)));
         let mut wanted = Condition::all()
             .add_option(scope.column().map(|tenant| column("tenant_id").eq(tenant)))
             .add_option(filter.virtual_key.map(|key| column("virtual_key_id").eq(key.to_string())))
@@ -237,13 +237,9 @@ impl Part {
                 GroupKey::Provider => column("provider"),
                 GroupKey::Model => column("served_model"),
                 GroupKey::Day => Expr::cust(day.clone()),
-                GroupKey::Tag(_) => continue,
+                GroupKey::Tag(name) => Expr::cust(tag_value(backend, name)),
             };
             query.expr_as(by.clone(), Alias::new(format!("g{number}"))).add_group_by([by]);
-        }
-        if by_tags {
-            // JSON is read differently by every database; requests with equal tags are summed there, the rest here.
-            query.expr_as(column("tags"), Alias::new("tags")).add_group_by([column("tags")]);
         }
         let [requests, usd, nano] = sums;
         query
@@ -280,6 +276,16 @@ fn grain_of(filter: &SpendFilter, keys: &[GroupKey]) -> Grain {
     )
 }
 
+/// The value of one tag of a row. Names of tags are plain, wherever they come in; no row has one of another name.
+fn tag_value(backend: DbBackend, name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    match backend {
+        _ if !name.bytes().all(plain) => "CAST(NULL AS TEXT)".to_owned(),
+        DbBackend::Postgres => format!("(CAST(tags AS jsonb) ->> '{name}')"),
+        _ => format!(r#"json_extract(tags, '$."{name}"')"#),
+    }
+}
+
 fn sum(of: &str) -> String {
     format!("SUM({of})")
 }
@@ -303,6 +309,7 @@ impl Store {
     ) -> Result<Spend, SpendError> {
         let parts = Part::of(filter);
         let moment = self.snapshot().await?;
+        let backend = ConnectionTrait::get_database_backend(&moment);
         // Within the snapshot, so that it tells of every row that is missing there.
         if let Some(before) = pruned_before(&moment).await?
             && parts.iter().any(|part| part.needs_rows_before(before))
@@ -314,7 +321,7 @@ impl Store {
         let mut total = Sums::default();
         let grain = grain_of(filter, &[]);
         for part in Part::for_question(&parts, grain, &[]) {
-            if let Some(row) = moment.query_one(&part.query(scope, filter, &[], grain)).await? {
+            if let Some(row) = moment.query_one(&part.query(backend, scope, filter, &[], grain)).await? {
                 total.add(&read_sums(&row, 0)?);
             }
         }
@@ -326,9 +333,8 @@ impl Store {
         let grain = grain_of(filter, keys);
         let mut days = DayNames::default();
         'parts: for part in Part::for_question(&parts, grain, keys) {
-            // As many rows as there are different tags, so they are not held but added up as they come; all of them: a
-            // limit here would leave out parts of a group.
-            let query = part.query(scope, filter, keys, grain);
+            // Not held but added up as they come; all of them: a limit here would leave out parts of a group.
+            let query = part.query(backend, scope, filter, keys, grain);
             let mut rows = pin!(moment.stream(&query).await?);
             while let Some(row) = rows.next().await {
                 let (values, sums) = read_group(&row?, keys, &mut days)?;
@@ -393,32 +399,23 @@ impl DayNames {
     }
 }
 
-/// Reads a row by the places of its columns: first the keys that are columns, then the tags if a key is one of them, then
-/// the sums.
+/// Reads a row by the places of its columns: first the keys, then the sums.
 fn read_group(
     row: &QueryResult,
     keys: &[GroupKey],
     days: &mut DayNames,
 ) -> Result<(Vec<Option<String>>, Sums), StoreError> {
-    let columns = keys.iter().filter(|key| !matches!(key, GroupKey::Tag(_))).count();
-    let by_tags = columns < keys.len();
-    let tags: BTreeMap<String, String> = if by_tags {
-        rows::json("spend_rollup", "tags", &row.try_get_by_index::<String>(columns)?)?
-    } else {
-        BTreeMap::new()
-    };
-    let mut place = 0..columns;
     let mut values = Vec::with_capacity(keys.len());
-    for key in keys {
+    for (place, key) in keys.iter().enumerate() {
         values.push(match key {
-            GroupKey::Tag(tag) => tags.get(tag).cloned(),
-            GroupKey::Day => Some(days.of(row.try_get_by_index(place.next().unwrap_or_default())?)),
+            GroupKey::Tag(_) => row.try_get_by_index(place)?,
+            GroupKey::Day => Some(days.of(row.try_get_by_index(place)?)),
             GroupKey::Tenant | GroupKey::Key | GroupKey::Provider | GroupKey::Model => {
-                Some(row.try_get_by_index(place.next().unwrap_or_default())?)
+                Some(row.try_get_by_index(place)?)
             }
         });
     }
-    Ok((values, read_sums(row, columns + usize::from(by_tags))?))
+    Ok((values, read_sums(row, keys.len())?))
 }
 
 /// Reads the sums, which stand at `place` and after.

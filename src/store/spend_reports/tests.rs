@@ -144,6 +144,8 @@ fn keys() -> impl Strategy<Value = Vec<GroupKey>> {
         GroupKey::Day,
         GroupKey::Tag("team".into()),
         GroupKey::Tag("run".into()),
+        GroupKey::Tag("cost.center-1".into()),
+        GroupKey::Tag("it's \"none\"".into()),
     ];
     proptest::sample::subsequence(all, 0..=7).prop_shuffle()
 }
@@ -196,7 +198,10 @@ proptest! {
                 }
                 match tags {
                     0 => record.tags.clear(),
-                    1 => drop(record.tags.insert("run".into(), hours.to_string())),
+                    1 => {
+                        record.tags.insert("run".into(), hours.to_string());
+                        record.tags.insert("cost.center-1".into(), "a\u{e9}'".into());
+                    }
                     2 => drop(record.tags.insert("team".into(), r#"b "\"#.into())),
                     _ => {}
                 }
