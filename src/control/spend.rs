@@ -188,8 +188,8 @@ pub struct AttemptView {
 impl From<AttemptRecord> for AttemptView {
     fn from(attempt: AttemptRecord) -> Self {
         Self {
-            provider: attempt.provider,
-            model: attempt.model,
+            provider: attempt.provider.to_string(),
+            model: attempt.model.to_string(),
             provider_key_id: attempt.provider_key_id.to_string(),
             status: attempt.status,
             outcome: attempt.outcome.as_str(),

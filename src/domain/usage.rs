@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, RequestId, Scope, TenantId, Timestamp,
-    VirtualKeyId, Windows,
+    ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, ProviderSlug, RequestId, Scope, TenantId,
+    Timestamp, VirtualKeyId, Windows,
 };
 
 /// A class of tokens with a price of its own. Classes are disjoint: a token is in exactly one.
@@ -218,9 +218,9 @@ pub struct CostLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// The provider called.
-    pub provider: String,
+    pub provider: ProviderSlug,
     /// The upstream's own model name.
-    pub model: String,
+    pub model: ModelName,
     /// The key used.
     pub provider_key_id: ProviderKeyId,
     /// HTTP status the provider answered with, if any.

@@ -27,6 +27,12 @@ use crate::{
     wire::Endpoint,
 };
 
+const PROVIDER: HeaderName = HeaderName::from_static("x-keystile-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-keystile-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-keystile-attempts");
+const MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-keystile-max-output-tokens");
+const DROPPED: HeaderName = HeaderName::from_static("x-keystile-dropped");
+
 /// An answer that may go to the client.
 pub(super) struct Answer {
     pub(super) candidate: Candidate,
@@ -424,18 +430,17 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Status and headers of an answer's head, without a body.
-pub(super) fn head_of(answer: &Answer, request_id: &str, attempts: usize) -> http::response::Builder {
+pub(super) fn head_of(answer: &Answer, attempts: usize) -> http::response::Builder {
     let mut builder = Response::builder()
         .status(StatusCode::OK)
-        .header("x-request-id", request_id)
-        .header("x-keystile-provider", answer.candidate.model.provider.as_str())
-        .header("x-keystile-model", answer.candidate.model.to_string())
-        .header("x-keystile-attempts", attempts);
+        .header(PROVIDER, answer.candidate.model.provider.as_str())
+        .header(MODEL, answer.candidate.model.to_string())
+        .header(ATTEMPTS, attempts);
     if let Some(limit) = answer.output_limit {
-        builder = builder.header("x-keystile-max-output-tokens", limit);
+        builder = builder.header(MAX_OUTPUT_TOKENS, limit);
     }
     if !answer.dropped.is_empty() {
-        builder = builder.header("x-keystile-dropped", answer.dropped.join(", "));
+        builder = builder.header(DROPPED, answer.dropped.join(", "));
     }
     for (name, value) in &answer.headers {
         builder = builder.header(name, value);

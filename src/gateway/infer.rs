@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use super::{
     error::GatewayError,
     forward::{self, Content},
     meter::{Charge, Facts, Meter},
+    outlive::Outliving,
     plan::{Candidate, Planner},
     policy,
     relay::Relay,
@@ -28,6 +29,8 @@ use crate::{
     limits::{self, InFlight},
     wire::{Endpoint, Envelope, RequestView, read_request},
 };
+
+const COST_MICRO_USD: HeaderName = HeaderName::from_static("x-keystile-cost-micro-usd");
 
 /// What a request brings with it from its head.
 pub(super) struct Arrival {
@@ -95,14 +98,12 @@ pub(super) async fn infer(
     let place = house.ledger.try_place().map_err(|_| GatewayError::LedgerUnavailable)?;
     let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
     if streams {
-        // Boxed, like the task below: the whole call would else be moved with every request, wherever it is answered.
+        // Boxed, like the call below: the whole call would else be moved with every request, wherever it is answered.
         return Box::pin(stream(house, &principal, journey, plan, meter)).await;
     }
-    // The provider bills a call whether or not its client waits: it runs to its end in a task of its own.
-    let house = Arc::clone(house);
-    let tasks = house.tasks.clone();
-    let task = tasks.spawn(Box::pin(async move { whole(&house, &principal, journey, plan, meter).await }));
-    task.await.unwrap_or(Err(GatewayError::Internal))
+    let (house, tasks) = (Arc::clone(house), house.tasks.clone());
+    let call = async move { whole(&house, &principal, journey, plan, meter).await };
+    Outliving::new(&tasks, call).await
 }
 
 /// Headers that a provider of Anthropic's dialect is to see.
@@ -161,7 +162,7 @@ async fn stream(
             return Err(GatewayError::Draining);
         }
     };
-    let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
+    let head = forward::head_of(&answer, meter.attempts());
     let body = match answer.content {
         Content::Stream(opened) => {
             GatewayBody::Relay(Streamed::new(Relay::new(house, *opened, 200, meter), house))
@@ -203,7 +204,7 @@ async fn whole(
     // Counting tokens is free at every provider that does it.
     let counted = journey.asked.endpoint == Endpoint::CountTokens;
     meter.end_attempt(AttemptOutcome::Ok, if counted { Charge::Nothing } else { Charge::Used });
-    let head = forward::head_of(&answer, &meter.facts().request_id.to_string(), meter.attempts());
+    let head = forward::head_of(&answer, meter.attempts());
     drop(answer);
     let head = with_cost(head, meter).await;
     head.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
@@ -216,7 +217,7 @@ async fn with_cost(head: http::response::Builder, meter: Meter) -> http::respons
     let cost = finished.cost;
     finished.safe().await;
     match cost {
-        Some(cost) => head.header("x-keystile-cost-micro-usd", cost.as_micro().to_string()),
+        Some(cost) => head.header(COST_MICRO_USD, cost.as_micro().to_string()),
         None => head,
     }
 }

@@ -208,8 +208,8 @@ impl Meter {
     fn charge_if_lost(&self, beginning: &Beginning) -> Charged {
         let mut record = self.draft(&beginning.candidate, Outcome::Recovered);
         record.attempts.push(AttemptRecord {
-            provider: beginning.candidate.model.provider.to_string(),
-            model: beginning.candidate.model.model.to_string(),
+            provider: beginning.candidate.model.provider.clone(),
+            model: beginning.candidate.model.model.clone(),
             provider_key_id: beginning.candidate.key.id(),
             status: None,
             outcome: AttemptOutcome::Ambiguous,
@@ -238,8 +238,8 @@ impl Meter {
         let Some(live) = self.live.take() else { return };
         let latency = live.started.elapsed();
         self.attempts.push(AttemptRecord {
-            provider: live.beginning.candidate.model.provider.to_string(),
-            model: live.beginning.candidate.model.model.to_string(),
+            provider: live.beginning.candidate.model.provider.clone(),
+            model: live.beginning.candidate.model.model.clone(),
             provider_key_id: live.beginning.candidate.key.id(),
             status: live.status,
             outcome,

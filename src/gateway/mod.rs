@@ -12,6 +12,7 @@ mod forward;
 mod infer;
 mod lists;
 mod meter;
+mod outlive;
 mod plan;
 mod policy;
 mod relay;
@@ -26,7 +27,7 @@ mod upstream_body;
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -49,6 +50,10 @@ use crate::{
     telemetry::Metrics,
     upstream::{Health, Upstream},
 };
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's SDKs look for it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Everything the data plane stands on; composed by `app`.
 pub struct House {
@@ -119,10 +124,9 @@ impl Gateway {
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
             if tongue == Tongue::Anthropic {
-                // Where Anthropic's SDKs look for it.
-                headers.insert("request-id", id.clone());
+                headers.insert(REQUEST_ID, id.clone());
             }
-            headers.entry("x-request-id").or_insert(id);
+            headers.insert(X_REQUEST_ID, id);
         }
         if self.0.draining.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

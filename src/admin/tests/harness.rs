@@ -339,8 +339,8 @@ pub(super) fn usage(
         status: 200,
         outcome: Outcome::Ok,
         attempts: vec![AttemptRecord {
-            provider: served_model.provider.to_string(),
-            model: served_model.model.to_string(),
+            provider: served_model.provider.clone(),
+            model: served_model.model.clone(),
             provider_key_id,
             status: Some(200),
             outcome: AttemptOutcome::Ok,
