@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Gateway, Reply, Setup, Upstream, VirtualKey, chat_ok,
+    Answer, Gateway, Reply, Setup, Upstream, VirtualKey, chat_ok, eventually,
     gateway::{ADMIN_EMAIL, ADMIN_PASSWORD},
     usage,
 };
@@ -122,6 +122,11 @@ impl Cast {
         let alias = with(json!({ "name": "fast", "models": ["openai/gpt-4o-mini"] }));
         things.insert("/api/aliases", id(&gateway.create("/api/aliases", alias).await));
         gateway.chat(&key, json!({})).await.expect(200);
+        // Written by and by: whoever compares what there is before and after must not see it come.
+        eventually("the use of the key", || async {
+            gateway.get("/api/keys").await[0]["last_used_at"].is_string().then_some(())
+        })
+        .await;
         let request = gateway.only_usage().await["request_id"].as_str().expect("an id").to_owned();
         things.insert("/api/usage", request);
         things.insert("/api/instances", "none".into());
