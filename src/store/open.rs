@@ -33,6 +33,8 @@ const WRITER_CACHE: &str = "-8192";
 /// Pages of 4 KiB in the write-ahead log before they are brought into the database: those that batch after batch changes
 /// are then brought over once.
 const CHECKPOINT_PAGES: &str = "4000";
+/// Where the writer keeps what a statement of many rows must be able to take back; it would else go through a file.
+const WRITER_TEMP: &str = "MEMORY";
 /// Any number that nobody else in the database locks ("KSmigrat").
 const MIGRATION_LOCK: i64 = 0x4b53_6d69_6772_6174;
 /// Nothing that a gateway asks takes longer; a statement that does must not hold a connection for ever.
@@ -89,8 +91,7 @@ async fn sqlite(url: &str, options: Options) -> Result<Opened, StoreError> {
         .pragma("journal_size_limit", WAL_KEPT_BYTES)
         .pragma("cache_size", WRITER_CACHE)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        // What a statement of many rows must be able to take back would else go through a file.
-        .pragma("temp_store", "MEMORY");
+        .pragma("temp_store", WRITER_TEMP);
     let writer = pool().max_connections(1).connect_with(writing).await.map_err(refused)?;
     let readers = options.sqlite_readers.max(1);
     let reading = base.pragma("query_only", "ON");
@@ -234,8 +235,13 @@ pub(super) async fn migrate(writer: &DatabaseConnection) -> Result<(), StoreErro
     if pending(writer).await? == 0 {
         return Ok(());
     }
+    let backend = writer.get_database_backend();
+    if backend == DbBackend::Sqlite {
+        // A step that sorts a whole table must not do so in memory. This cannot be changed within a transaction.
+        writer.execute_unprepared("PRAGMA temp_store = DEFAULT").await?;
+    }
     let tx = writer.begin_with_options(immediate()).await?;
-    if tx.get_database_backend() == DbBackend::Postgres {
+    if backend == DbBackend::Postgres {
         tx.execute_unprepared(&format!(
             "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
         ))
@@ -245,7 +251,11 @@ pub(super) async fn migrate(writer: &DatabaseConnection) -> Result<(), StoreErro
     if pending(&tx).await? > 0 {
         Migrator::up(&tx, None).await?;
     }
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    if backend == DbBackend::Sqlite {
+        writer.execute_unprepared(&format!("PRAGMA temp_store = {WRITER_TEMP}")).await?;
+    }
+    Ok(())
 }
 
 /// Refuses a schema that is not up to date.

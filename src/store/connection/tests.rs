@@ -40,6 +40,10 @@ async fn sqlite_is_set_up_as_promised() {
         assert_eq!(ask(connection, "PRAGMA foreign_keys").await, "1");
         assert_eq!(ask(connection, "PRAGMA synchronous").await, "1");
     }
+    // Also after the steps of the schema, which go with another one of the last.
+    for (pragma, value) in [("cache_size", "-8192"), ("wal_autocheckpoint", "4000"), ("temp_store", "2")] {
+        assert_eq!(ask(&db.writer, &format!("PRAGMA {pragma}")).await, value, "{pragma}");
+    }
     let row = tenant::Entity::insert(testing::tenant(TenantId::generate()));
     assert!(row.exec_without_returning(db.reader()).await.is_err(), "a reader must not write");
 }

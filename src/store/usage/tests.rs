@@ -136,6 +136,31 @@ async fn more_records_than_one_statement_takes_are_written_once() {
     assert_eq!(written, many.len() as u64);
 }
 
+#[tokio::test]
+async fn a_batch_that_is_partly_there_counts_what_is_new_whatever_was_deleted_before() {
+    let db = testing::store().await;
+    let tenant = TenantId::generate();
+    let all: Vec<_> = (0..9)
+        .map(|_| record(tenant, VirtualKeyId::generate(), at("2026-11-21"), Some(NanoUsd::new(1))))
+        .collect();
+    write(&db, &all[..6]).await;
+    // The newest rows, whose numbers SQLite gives out again.
+    for gone in &all[3..6] {
+        let delete = usage_record::Entity::delete_by_id(gone.request_id.to_string());
+        db.write(async |tx: &Tx| {
+            delete.clone().exec(tx).await?;
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .expect("deleted");
+    }
+    write(&db, &all[1..]).await;
+    let rows = db.load_spend(at("2026-11-21")).await.expect("rows");
+    let total = |row: &&SpendRow| row.scope == Scope::Tenant(tenant) && row.window == SpendWindow::Total;
+    // Six at first, then the three deleted ones once more and the three that never were there.
+    assert_eq!(rows.iter().find(total).expect("a counter").settled.nano(), 12);
+}
+
 #[test]
 fn every_number_of_rows_is_cut_into_few_statements_and_hardly_any_row_is_sent_twice() {
     for count in 1..=2 * ROWS_AT_ONCE {
