@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 
 use super::{
     Store, StoreError, Tx,
-    many::{ROWS_AT_ONCE, filled, placeholder, placeholders, room},
+    many::{ROWS_AT_ONCE, filled, parameter, parameters, room},
     rows,
 };
 use crate::domain::{Counter, InstanceId, NanoUsd};
@@ -107,8 +107,8 @@ pub(super) async fn states<C: ConnectionTrait>(
             LEFT JOIN "lease" AS "l" ON "l"."instance_id" = {instance_id} AND "l"."scope" = "a"."scope"
                 AND "l"."scope_id" = "a"."scope_id" AND "l"."window" = "a"."window"
                 AND "l"."window_index" = "a"."window_index""#,
-            asked = placeholders(backend, 0, room, 4),
-            instance_id = placeholder(backend, 4 * room + 1),
+            asked = parameters(backend, 0, room, 4),
+            instance_id = parameter(backend, 4 * room + 1),
             wanted = wanted(backend, "c"),
         );
         let asked = filled(chunk, room, |last| *last).flat_map(key);
@@ -178,7 +178,7 @@ pub(super) async fn post(
                     ELSE "spend_counter"."leased_nano_usd" - "excluded"."leased_nano_usd" END
             RETURNING "scope", "scope_id", "window", "window_index", "settled_nano_usd", "leased_nano_usd",
                 {wanted}"#,
-            rows = placeholders(backend, 0, room, 6),
+            rows = parameters(backend, 0, room, 6),
             max = NanoUsd::MAX.nano(),
             wanted = wanted(backend, "spend_counter"),
         );

@@ -13,7 +13,7 @@ use super::{
     Holder, LeaseError, Store, StoreError, Tx,
     counters::{self, CounterState, Posting, in_order, key, read_key},
     instances::{Mark, fence},
-    many::{ROWS_AT_ONCE, filled, placeholder, placeholders, room},
+    many::{ROWS_AT_ONCE, filled, parameter, parameters, room},
 };
 use crate::domain::{Counter, InstanceId, NanoUsd};
 
@@ -169,7 +169,7 @@ pub(super) async fn set_leases(
             VALUES {rows}
             ON CONFLICT ("instance_id", "scope", "scope_id", "window", "window_index")
             DO UPDATE SET "granted_nano_usd" = "excluded"."granted_nano_usd""#,
-            rows = placeholders(backend, 0, room, 6),
+            rows = parameters(backend, 0, room, 6),
         );
         let values = filled(chunk, room, |last| *last).flat_map(|(counter, amount)| {
             let head = [Value::from(instance.to_string())];
@@ -182,8 +182,8 @@ pub(super) async fn set_leases(
         let sql = format!(
             r#"DELETE FROM "lease" WHERE "instance_id" = {instance_id}
             AND ("scope", "scope_id", "window", "window_index") IN (VALUES {rows})"#,
-            instance_id = placeholder(backend, 1),
-            rows = placeholders(backend, 1, room, 4),
+            instance_id = parameter(backend, 1),
+            rows = parameters(backend, 1, room, 4),
         );
         let mut values = vec![Value::from(instance.to_string())];
         values.extend(filled(chunk, room, |last| *last).flat_map(|(counter, _)| key(*counter)));

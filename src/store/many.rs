@@ -32,17 +32,17 @@ where
     given.iter().copied().chain(iter::from_fn(move || last.map(&filler))).take(room)
 }
 
-/// The placeholder of the value at `place`, the first being 1. Placeholders must stand in a statement in the order of their
+/// The parameter of the value at `place`, the first being 1. Parameters must stand in a statement in the order of their
 /// values: SQLite's have no numbers. With numbers it takes them for names, and looks each of them up among all others.
-pub(super) fn placeholder(backend: DbBackend, place: usize) -> String {
+pub(super) fn parameter(backend: DbBackend, place: usize) -> String {
     match backend {
         DbBackend::Postgres => format!("${place}"),
         _ => "?".to_owned(),
     }
 }
 
-/// `($1,$2,$3),($4,$5,$6)`: so many rows of so many placeholders, after the first `after`.
-pub(super) fn placeholders(backend: DbBackend, after: usize, rows: usize, width: usize) -> String {
+/// `($1,$2,$3),($4,$5,$6)`: so many rows of so many parameters, after the first `after`.
+pub(super) fn parameters(backend: DbBackend, after: usize, rows: usize, width: usize) -> String {
     let mut text = String::with_capacity(rows * (2 * width + 2));
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ",(" });
@@ -64,11 +64,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_have_numbers_on_postgres_only() {
-        assert_eq!(placeholders(DbBackend::Postgres, 1, 2, 3), "($2,$3,$4),($5,$6,$7)");
-        assert_eq!(placeholders(DbBackend::Sqlite, 1, 2, 3), "(?,?,?),(?,?,?)");
-        assert_eq!(placeholder(DbBackend::Postgres, 7), "$7");
-        assert_eq!(placeholder(DbBackend::Sqlite, 7), "?");
+    fn parameters_have_numbers_on_postgres_only() {
+        assert_eq!(parameters(DbBackend::Postgres, 1, 2, 3), "($2,$3,$4),($5,$6,$7)");
+        assert_eq!(parameters(DbBackend::Sqlite, 1, 2, 3), "(?,?,?),(?,?,?)");
+        assert_eq!(parameter(DbBackend::Postgres, 7), "$7");
+        assert_eq!(parameter(DbBackend::Sqlite, 7), "?");
     }
 
     #[test]

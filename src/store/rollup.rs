@@ -18,7 +18,7 @@ use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 
 use super::{
     StoreError, Tx,
-    many::{ROWS_AT_ONCE, filled, placeholders, room},
+    many::{ROWS_AT_ONCE, filled, parameters, room},
     rows,
 };
 use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, Timestamp, UsageRecord, VirtualKeyId};
@@ -262,11 +262,11 @@ fn row((cell, sum): (Cell<'_>, Counts)) -> [Value; COLUMNS.len()] {
 fn upsert_of(backend: DbBackend, rows: usize) -> Cow<'static, str> {
     const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
     static SQLITE: LazyLock<[String; SIZES]> = LazyLock::new(|| {
-        let values = |rows| placeholders(DbBackend::Sqlite, 0, rows, COLUMNS.len());
+        let values = |rows| parameters(DbBackend::Sqlite, 0, rows, COLUMNS.len());
         std::array::from_fn(|power| upsert("tags", &values(1 << power)))
     });
     match backend {
-        DbBackend::Postgres => upsert(TAGS_DIGEST, &placeholders(backend, 0, rows, COLUMNS.len())).into(),
+        DbBackend::Postgres => upsert(TAGS_DIGEST, &parameters(backend, 0, rows, COLUMNS.len())).into(),
         _ => SQLITE[rows.ilog2() as usize].as_str().into(),
     }
 }

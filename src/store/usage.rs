@@ -15,7 +15,7 @@ use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
 use super::{
     StoreError, Tx,
     counters::{self, Posting},
-    many::{ROWS_AT_ONCE, filled, placeholders},
+    many::{ROWS_AT_ONCE, filled, parameters},
     rollup, rows,
 };
 use crate::domain::{Counter, NanoUsd, UsageRecord};
@@ -182,7 +182,7 @@ fn insert_of(backend: DbBackend, rows: usize) -> &'static str {
             format!(
                 r#"INSERT INTO "usage_record" ({columns}) VALUES {}
                 ON CONFLICT ("request_id") DO NOTHING{returning}"#,
-                placeholders(backend, 0, 1 << power, COLUMNS.len())
+                parameters(backend, 0, 1 << power, COLUMNS.len())
             )
         })
     }
