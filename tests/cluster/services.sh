@@ -6,7 +6,7 @@
 # Postgres will not run as root: started by root, both run as `postgres` or `nobody`.
 
 services_dir=''
-services_redis_pid=''
+services_redis_port=''
 
 services_as_user() {
   local user=nobody
@@ -65,7 +65,7 @@ services_start() {
   port=$(free_port)
   services_as_user redis-server --bind 127.0.0.1 --port "$port" --save '' --appendonly no --dir "$services_dir" \
     >redis.log 2>&1 </dev/null &
-  services_redis_pid=$!
+  services_redis_port=$port
   for _ in $(seq 100); do
     if redis-cli -p "$port" ping >/dev/null 2>&1; then
       REDIS_URL=redis://127.0.0.1:$port
@@ -81,10 +81,10 @@ services_start() {
 }
 
 services_stop() {
-  if [ -n "$services_redis_pid" ]; then
-    kill "$services_redis_pid" 2>/dev/null || true
-    wait "$services_redis_pid" 2>/dev/null || true
-    services_redis_pid=''
+  if [ -n "$services_redis_port" ]; then
+    # The process id that the shell knows is that of its own copy, which waits for Redis and would leave it behind.
+    redis-cli -p "$services_redis_port" shutdown nosave >/dev/null 2>&1 || true
+    services_redis_port=''
   fi
   if [ -n "$services_dir" ]; then
     if [ -f "$services_dir/postgres/postmaster.pid" ]; then
