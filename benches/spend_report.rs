@@ -6,11 +6,16 @@
 //! The month is written by the gateway's own `write_usage` in batches of 500, in the order of time: 200 keys of 20
 //! tenants, each with 6 models of 4 providers, every key with a tag `team`, half of the requests with a tag `feature`.
 //! Then a gateway is started on it and asked for `/api/spend` over its admin plane: the median and the quickest of five,
-//! by each grouping and pair of groupings. Beside the reports of the month stands the same question to the usage rows.
-//! `-- --rows N` takes another number of requests.
+//! by each grouping, each pair of them, and some of three. Beside the reports of the month stands the same question to the usage rows.
+//! `-- --rows N` takes another number of requests; `--dir D` writes into that directory and keeps what is there, so that a
+//! second run need not write the month again. `--only G` asks for the grouping G alone.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use bytes::Bytes;
 use keystile::{
     app::{App, StartOptions},
     config::{Config, SecretText},
@@ -171,20 +176,29 @@ fn client() -> reqwest::Client {
 async fn main() {
     // `cargo bench` itself passes `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let rows = match (arguments.next().as_deref(), arguments.next()) {
-        (None, _) => ROWS,
-        (Some("--rows"), Some(number)) => number.parse().expect("`--rows` takes a number"),
-        _ => panic!("usage: spend_report [--rows N]"),
-    };
-    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rows, mut kept, mut only) = (ROWS, None, None);
+    while let Some(name) = arguments.next() {
+        match (name.as_str(), arguments.next()) {
+            ("--rows", Some(number)) => rows = number.parse().expect("`--rows` takes a number"),
+            ("--dir", Some(dir)) => kept = Some(PathBuf::from(dir)),
+            ("--only", Some(grouping)) => only = Some(grouping),
+            _ => panic!("usage: spend_report [--rows N] [--dir D] [--only GROUPING]"),
+        }
+    }
+    let temporary = tempfile::tempdir().expect("a directory");
+    let dir = kept.unwrap_or_else(|| temporary.path().to_owned());
     let mut config = Config::default();
-    config.server.data_dir = dir.path().to_owned();
+    config.server.data_dir.clone_from(&dir);
     config.server.listen.set_port(0);
     config.server.admin_listen.set_port(0);
     config.admin.email = Some(EMAIL.into());
     config.admin.password = Some(SecretText::new(PASSWORD));
-    let store = Store::open(&sqlite_url(&dir.path().join("keystile.db"))).await.expect("a store");
-    fill(&store, rows).await;
+    let file = dir.join("keystile.db");
+    let is_written = file.exists();
+    let store = Store::open(&sqlite_url(&file)).await.expect("a store");
+    if !is_written {
+        fill(&store, rows).await;
+    }
     for row in query(&store, "SELECT grain, COUNT(*) FROM spend_rollup GROUP BY grain ORDER BY 2").await {
         let (grain, count): (String, i64) =
             (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a count"));
@@ -197,7 +211,7 @@ async fn main() {
         .post(format!("{base}/api/auth/login"))
         .header("content-type", "application/json")
         .body(json!({ "email": EMAIL, "password": PASSWORD }).to_string());
-    let session: Value = read(login).await;
+    let session: Value = serde_json::from_slice(&read(login).await).expect("JSON");
     let token = session["token"].as_str().expect("a token");
 
     println!(
@@ -226,21 +240,30 @@ async fn main() {
             ("key,model", "virtual_key_id, served_model".into()),
             ("key,tag:team", "virtual_key_id, tags".into()),
             ("key,model,tag:team", "virtual_key_id, served_model, tags".into()),
+            ("day,tenant,provider", format!("started_at / {DAY_MILLIS}, tenant_id, provider")),
+            ("day,tenant,model", format!("started_at / {DAY_MILLIS}, tenant_id, served_model")),
+            ("day,key,provider", format!("started_at / {DAY_MILLIS}, virtual_key_id, provider")),
+            ("day,key,tag:team", format!("started_at / {DAY_MILLIS}, virtual_key_id, tags")),
+            ("day,model,tag:team", format!("started_at / {DAY_MILLIS}, served_model, tags")),
         ] {
+            if only.as_ref().is_some_and(|only| only != group_by) {
+                continue;
+            }
             let url = format!("{base}/api/spend?from={from}&to={to}&group_by={group_by}");
             let mut times = Vec::new();
-            let mut report = Value::Null;
+            let mut report = Bytes::new();
             for _ in 0..ASKED {
                 let began = Instant::now();
                 report = read(client.get(&url).bearer_auth(token)).await;
                 times.push(began.elapsed());
             }
+            let report: Value = serde_json::from_slice(&report).expect("JSON");
             let columns = if from == FROM { columns } else { String::new() };
             let (counted, scanned) = scan(&store, &columns, at(from).millis(), at(to).millis()).await;
             assert_eq!(report["total"]["requests"].as_i64(), Some(counted), "the report has every request");
             let (median, quickest) = median(times);
             println!(
-                "{:<18} {:<26} {:>6} {:>9.1} ms {:>9.1} ms {:>14}",
+                "{:<19} {:<26} {:>6} {:>9.1} ms {:>9.1} ms {:>14}",
                 if group_by.is_empty() { "nothing" } else { group_by },
                 if from == FROM { "the month" } else { "the month but 10 h and 5 h" },
                 report["data"].as_array().map_or(0, Vec::len),
@@ -254,8 +277,8 @@ async fn main() {
     app.stop(Duration::from_secs(1), std::future::pending()).await;
 }
 
-async fn read(request: reqwest::RequestBuilder) -> Value {
+async fn read(request: reqwest::RequestBuilder) -> Bytes {
     let response = request.send().await.expect("an answer");
     assert!(response.status().is_success(), "{}", response.status());
-    serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON")
+    response.bytes().await.expect("a body")
 }
