@@ -12,14 +12,13 @@ mod m20261121_000002_keys;
 mod m20261121_000003_money;
 mod m20261121_000004_audit_and_changes;
 mod m20261121_000005_leases;
-mod m20261121_000006_spend_rollup;
-mod m20261121_000007_budgets;
-mod m20261121_000008_instance_run;
-mod m20261121_000009_service_tokens;
-mod m20261121_000010_provider_key_use;
-mod m20261121_000011_config_variables;
-mod m20261121_000012_master_keys;
-mod m20261121_000013_sessions;
+mod m20261121_000006_budgets;
+mod m20261121_000007_instance_run;
+mod m20261121_000008_service_tokens;
+mod m20261121_000009_provider_key_use;
+mod m20261121_000010_config_variables;
+mod m20261121_000011_master_keys;
+mod m20261121_000012_sessions;
 
 pub use m20261121_000004_audit_and_changes::AUDIT_TRIGGERS;
 
@@ -34,14 +33,13 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000003_money::Migration),
             Box::new(m20261121_000004_audit_and_changes::Migration),
             Box::new(m20261121_000005_leases::Migration),
-            Box::new(m20261121_000006_spend_rollup::Migration),
-            Box::new(m20261121_000007_budgets::Migration),
-            Box::new(m20261121_000008_instance_run::Migration),
-            Box::new(m20261121_000009_service_tokens::Migration),
-            Box::new(m20261121_000010_provider_key_use::Migration),
-            Box::new(m20261121_000011_config_variables::Migration),
-            Box::new(m20261121_000012_master_keys::Migration),
-            Box::new(m20261121_000013_sessions::Migration),
+            Box::new(m20261121_000006_budgets::Migration),
+            Box::new(m20261121_000007_instance_run::Migration),
+            Box::new(m20261121_000008_service_tokens::Migration),
+            Box::new(m20261121_000009_provider_key_use::Migration),
+            Box::new(m20261121_000010_config_variables::Migration),
+            Box::new(m20261121_000011_master_keys::Migration),
+            Box::new(m20261121_000012_sessions::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
-//! Money: prices, usage rows, settled spend.
+//! Money: prices, usage rows, their sums by day, settled spend.
 
-use sea_orm_migration::{prelude::*, schema::*};
+use sea_orm_migration::{prelude::*, schema::*, sea_orm::DbBackend};
 
 pub(super) struct Migration;
 
@@ -103,6 +103,7 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
+        spend_rollup(manager).await?;
         manager
             .create_table(
                 Table::create()
@@ -133,9 +134,55 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in ["spend_counter", "usage_record", "price"] {
+        for table in ["spend_counter", "usage_pruned", "spend_rollup", "usage_record", "price"] {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }
         Ok(())
     }
+}
+
+/// The sums by day of the usage rows, and how far those rows were pruned. Made with the rows, so that none is ever without
+/// its sums.
+async fn spend_rollup(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    let mut table = Table::create()
+        .table("spend_rollup")
+        .col(string("grain"))
+        .col(big_integer("month"))
+        .col(string("series"))
+        .col(string("tenant_id"))
+        .col(string("virtual_key_id"))
+        .col(string("provider"))
+        .col(string("requested_model"))
+        .col(string("served_model"))
+        .col(text("tags"))
+        .col(text("days"))
+        .primary_key(Index::create().col("grain").col("month").col("series"))
+        .to_owned();
+    if manager.get_database_backend() == DbBackend::Sqlite {
+        // In the order of its key, so that a report reads one stretch of the file.
+        table.extra("WITHOUT ROWID");
+    }
+    manager.create_table(table).await?;
+    // In the order in which a report of one tenant reads them.
+    manager
+        .create_index(
+            Index::create()
+                .name("idx_spend_rollup_grain_month_tenant_id_series")
+                .table("spend_rollup")
+                .col("grain")
+                .col("month")
+                .col("tenant_id")
+                .col("series")
+                .to_owned(),
+        )
+        .await?;
+    manager
+        .create_table(
+            Table::create()
+                .table("usage_pruned")
+                .col(integer("id").primary_key())
+                .col(big_integer("before"))
+                .to_owned(),
+        )
+        .await
 }

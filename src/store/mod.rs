@@ -12,6 +12,7 @@ mod columns;
 mod config_variables;
 mod connection;
 mod counters;
+mod day_sums;
 mod error;
 pub mod house_secrets;
 mod idempotency;
@@ -64,6 +65,7 @@ pub use config_variables::{
 };
 pub use connection::{Options, Reader, Schema, StatementCounts, Store, Tx};
 pub use counters::CounterState;
+pub use day_sums::Sums;
 pub use error::{OpenError, StoreError};
 pub use house_secrets::{
     StoredHouseSecret, house_secret_delete, house_secret_find, house_secret_or_insert, house_secret_set,
@@ -92,7 +94,7 @@ pub use service_tokens::{
 };
 pub use sessions::{StoredSession, session_end, session_insert, sessions_end};
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
-pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter, Sums};
+pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
 pub use unreconciled::Dead;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};

@@ -1,5 +1,5 @@
 //! What is deleted for its age, a little at a time so that nobody waits long for SQLite's one writer. Spend counters and
-//! the sums by day and month are never deleted.
+//! the sums by day are never deleted.
 
 use entity::{change_log, usage_pruned, usage_record};
 use sea_orm::{

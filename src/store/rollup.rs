@@ -1,36 +1,30 @@
-//! Sums by UTC day and by month, kept as usage rows are written, so that reports read thousands of rows where there are
-//! millions.
+//! Sums by UTC day, kept as usage rows are written, so that reports read thousands of rows where there are millions.
 //!
-//! Every request is counted at seven grains, each of which tells requests of one tenant and day, or month, apart by less or
-//! by more. A report reads the coarsest that knows what it asks about. Tags are free texts and may be different in every
-//! request: then the grains that look at them are as long as the usage table, and those that do not stay short. Months
-//! are only kept of the grains that are long by the day: of the others a month has few rows as it is, and every grain
-//! has its price when usage is written.
+//! A row has the sums of each day of one month, of the requests of one tenant that are alike in what its grain looks at.
+//! Every request counts at five grains, each of which tells requests apart by less or by more; a report reads the
+//! coarsest that knows what it asks about. Tags are free texts and may be different in every request: then the grains
+//! that look at them are as long as the usage table, and those that do not stay short.
 //!
-//! A cost is kept as dollars and the nano-dollars below them, each summed by itself: a day's sum may be more than one
-//! amount can be. The counts stop at the largest number instead of going on in floating point.
+//! A row is read, added to and written back, in the transaction that writes the usage rows.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write, sync::LazyLock};
 
 use chrono::Datelike;
 use entity::spend_rollup::Column;
 use sea_orm::{ConnectionTrait, DbBackend, IdenStatic, Statement, Value};
+use sha2::{Digest, Sha256};
 
 use super::{
     StoreError, Tx,
-    many::{ROWS_AT_ONCE, filled, parameters, room},
+    day_sums::{DaySums, Sums},
+    many::{ROWS_AT_ONCE, parameters, room},
     rows,
 };
-use crate::domain::{ModelName, ModelRef, NanoUsd, TenantId, Timestamp, UsageRecord, VirtualKeyId};
+use crate::domain::{ModelName, ModelRef, TenantId, Timestamp, UsageRecord, VirtualKeyId};
 
 /// Milliseconds of a day in UTC, which has no leap seconds here.
 pub(super) const DAY_MILLIS: i64 = 86_400_000;
-/// What a dollar has of nano-dollars.
-pub(super) const NANO: i64 = 1_000_000_000;
-/// What an upsert of Postgres finds its row by, word for word as in the index.
-const TAGS_DIGEST: &str = r"sha256(replace(tags, '\', '\\')::bytea)";
-
-/// What requests of one tenant and day, or month, are told apart by.
+/// What requests of one tenant and month are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Grain {
     /// Virtual key.
@@ -43,17 +37,12 @@ pub(super) enum Grain {
     KeyModel,
     /// All of these.
     All,
-    /// Virtual key, provider and models, by month.
-    KeyModelMonth,
-    /// All of these, by month.
-    AllMonth,
 }
 
 impl Grain {
-    const EVERY: [Self; 7] =
-        [Self::Key, Self::Model, Self::Tags, Self::KeyModel, Self::All, Self::KeyModelMonth, Self::AllMonth];
+    const EVERY: [Self; 5] = [Self::Key, Self::Model, Self::Tags, Self::KeyModel, Self::All];
 
-    /// The coarsest by the day that knows what is asked about.
+    /// The coarsest that knows what is asked about.
     pub(super) const fn coarsest(key: bool, model: bool, tags: bool) -> Self {
         match (key, model, tags) {
             (_, false, false) => Self::Key,
@@ -61,15 +50,6 @@ impl Grain {
             (false, false, true) => Self::Tags,
             (true, true, false) => Self::KeyModel,
             (_, _, true) => Self::All,
-        }
-    }
-
-    /// What tells as much apart, by the month, if that is kept.
-    pub(super) const fn by_month(self) -> Option<Self> {
-        match self {
-            Self::KeyModel | Self::KeyModelMonth => Some(Self::KeyModelMonth),
-            Self::All | Self::AllMonth => Some(Self::AllMonth),
-            Self::Key | Self::Model | Self::Tags => None,
         }
     }
 
@@ -81,80 +61,41 @@ impl Grain {
             Self::Tags => "tags",
             Self::KeyModel => "key_model",
             Self::All => "all",
-            Self::KeyModelMonth => "key_model_month",
-            Self::AllMonth => "all_month",
         }
     }
 
     const fn knows_key(self) -> bool {
-        !matches!(self, Self::Model | Self::Tags)
+        matches!(self, Self::Key | Self::KeyModel | Self::All)
     }
 
     const fn knows_model(self) -> bool {
-        !matches!(self, Self::Key | Self::Tags)
+        matches!(self, Self::Model | Self::KeyModel | Self::All)
     }
 
     const fn knows_tags(self) -> bool {
-        matches!(self, Self::Tags | Self::All | Self::AllMonth)
-    }
-
-    const fn is_by_month(self) -> bool {
-        matches!(self, Self::KeyModelMonth | Self::AllMonth)
+        matches!(self, Self::Tags | Self::All)
     }
 }
 
-/// The first day of the month that a day is in.
-pub(super) fn month_of(day: i64) -> i64 {
-    day - i64::from(Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().day0())
+/// The first day of the month that a day is in, in days since 1970-01-01, and how many days the day lies after it.
+pub(super) fn month_of(day: i64) -> (i64, u8) {
+    let after = Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().day0();
+    (day - i64::from(after), after.try_into().unwrap_or(u8::MAX))
 }
 
-/// The first day of the month after the one that a day is in.
-pub(super) fn month_after(day: i64) -> i64 {
+/// The first day of the month after the one that begins with `month`.
+pub(super) fn month_after(month: i64) -> i64 {
     // The 32nd day of a month is one of the first days of the next.
-    month_of(month_of(day) + 31)
+    month_of(month + 31).0
 }
 
-/// One row's key: grain, day, then tenant, virtual key, provider, requested model, served model, tags.
-type Cell<'a> = (Grain, i64, [&'a str; 6]);
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    requests: i64,
-    input_tokens: i64,
-    output_tokens: i64,
-    cost_usd: i64,
-    cost_nano_usd: i64,
-}
-
-/// What the finest grain tells requests apart by, as a record has it.
+/// What the finest grain tells requests apart by, as a record has it, and the day.
 type Finest<'a> = (i64, TenantId, VirtualKeyId, &'a ModelRef, &'a ModelName, &'a BTreeMap<String, String>);
-
-impl Counts {
-    fn of(record: &UsageRecord) -> Self {
-        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano();
-        Self {
-            requests: 1,
-            input_tokens: whole(record.usage.input_total()),
-            output_tokens: whole(record.usage.output_total()),
-            cost_usd: cost / NANO,
-            cost_nano_usd: cost % NANO,
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
-        self.cost_usd = self.cost_usd.saturating_add(other.cost_usd);
-        self.cost_nano_usd = self.cost_nano_usd.saturating_add(other.cost_nano_usd);
-    }
-}
 
 /// What one batch adds. Counted by the finest grain first: a batch has many records and few cells, and a cell is all
 /// texts.
 #[derive(Default)]
-pub(super) struct Added<'a>(BTreeMap<Finest<'a>, Counts>);
+pub(super) struct Added<'a>(BTreeMap<Finest<'a>, Sums>);
 
 impl<'a> Added<'a> {
     /// Counts a record that was not there before.
@@ -167,30 +108,36 @@ impl<'a> Added<'a> {
             &record.requested_model,
             &record.tags,
         );
-        self.0.entry(finest).or_default().add(Counts::of(record));
+        self.0.entry(finest).or_default().add(&Sums::of(record));
     }
 
-    /// Adds it to the table. Rows go in the order of their keys, so that two instances that add to the same ones wait
-    /// and do not deadlock.
+    /// Adds it to the table. Rows are locked in the order of their keys, so that two instances that add to the same ones
+    /// wait and do not deadlock.
     pub(super) async fn write(self, tx: &Tx) -> Result<(), StoreError> {
         let spelt: Vec<_> = self.0.into_iter().map(spell).collect();
-        let cells: Vec<_> = cells(&spelt).into_iter().collect();
-        let backend = tx.get_database_backend();
-        for chunk in cells.chunks(ROWS_AT_ONCE) {
-            let room = room(backend, chunk.len());
-            let values: Vec<Value> =
-                filled(chunk, room, |(cell, _)| (*cell, Counts::default())).flat_map(row).collect();
-            let upsert = upsert_of(backend, room);
-            tx.execute_raw(Statement::from_sql_and_values(backend, upsert, values)).await?;
+        let mut rows = rows_of(&spelt);
+        if tx.get_database_backend() == DbBackend::Postgres {
+            // A row that is not there cannot be locked. So all are made before the first is locked: whoever holds a lock then
+            // waits for no row that another is about to make. SQLite has one writer.
+            let kept = kept(tx, Task::Find, &rows).await?;
+            let absent = rows.iter().zip(kept).filter(|(_, kept)| kept.is_none());
+            let empty: Vec<_> = absent
+                .map(|(row, _)| Row { series: row.series.clone(), sums: DaySums::default(), ..*row })
+                .collect();
+            run(tx, Task::Make, &empty).await?;
         }
-        Ok(())
+        let kept = kept(tx, Task::Lock, &rows).await?;
+        for (row, kept) in rows.iter_mut().zip(kept) {
+            row.sums.add_all(&kept.unwrap_or_default());
+        }
+        run(tx, Task::Put, &rows).await
     }
 }
 
 /// A day, what is told apart within it as texts, and what there is of it.
-type Spelt = (i64, [String; 6], Counts);
+type Spelt = (i64, [String; 6], Sums);
 
-fn spell(((day, tenant, key, served, requested, tags), counts): (Finest<'_>, Counts)) -> Spelt {
+fn spell(((day, tenant, key, served, requested, tags), sums): (Finest<'_>, Sums)) -> Spelt {
     let texts = [
         tenant.to_string(),
         key.to_string(),
@@ -199,93 +146,182 @@ fn spell(((day, tenant, key, served, requested, tags), counts): (Finest<'_>, Cou
         served.to_string(),
         rows::json_text(tags),
     ];
-    (day, texts, counts)
+    (day, texts, sums)
 }
 
-/// The sums of every grain.
-fn cells(spelt: &[Spelt]) -> BTreeMap<Cell<'_>, Counts> {
-    let mut cells = BTreeMap::<Cell<'_>, Counts>::new();
-    for (day, [tenant, key, provider, requested, served, tags], counts) in spelt {
-        let month = month_of(*day);
+/// What is added to one row.
+struct Row<'a> {
+    grain: Grain,
+    /// Its first day.
+    month: i64,
+    series: String,
+    /// Tenant, virtual key, provider, requested model, served model and tags, as far as the grain looks at them.
+    texts: [&'a str; 6],
+    sums: DaySums,
+}
+
+/// What is added at every grain, in the order of the table's key: one for everybody who locks.
+fn rows_of(spelt: &[Spelt]) -> Vec<Row<'_>> {
+    let mut cells = BTreeMap::<(Grain, i64, [&str; 6]), DaySums>::new();
+    for (day, [tenant, key, provider, requested, served, tags], sums) in spelt {
+        let (month, day) = month_of(*day);
         for grain in Grain::EVERY {
-            let day = if grain.is_by_month() { month } else { *day };
             let key = if grain.knows_key() { key } else { "" };
             let [provider, requested, served] =
                 if grain.knows_model() { [provider.as_str(), requested, served] } else { [""; 3] };
             let tags = if grain.knows_tags() { tags } else { "" };
-            let cell = (grain, day, [tenant, key, provider, requested, served, tags]);
-            cells.entry(cell).or_default().add(*counts);
+            let cell = (grain, month, [tenant, key, provider, requested, served, tags]);
+            cells.entry(cell).or_default().add(day, sums);
         }
     }
-    cells
+    let row = |((grain, month, texts), sums)| Row { grain, month, series: series(&texts), texts, sums };
+    let mut rows: Vec<Row<'_>> = cells.into_iter().map(row).collect();
+    rows.sort_unstable_by(|one, other| one.key().cmp(&other.key()));
+    rows
 }
 
-/// The columns in the order of [`row`]: the key's, then the sums'.
-const COLUMNS: [Column; 13] = [
-    Column::Grain,
-    Column::Day,
+impl Row<'_> {
+    /// What it is found by.
+    fn key(&self) -> (&'static str, i64, &str) {
+        (self.grain.as_str(), self.month, &self.series)
+    }
+}
+
+/// What stands for the texts in the table's key, as hexadecimal digits: they may be longer than Postgres can index, and are
+/// dear to compare. Two that had the same would be added up as one; of 128 bits of SHA-256 nobody finds such.
+fn series(texts: &[&str; 6]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    let digest = hash.finalize();
+    digest[..16].iter().fold(String::with_capacity(32), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("writing to a string cannot fail");
+        digits
+    })
+}
+
+/// What a row is found by.
+const KEY: [Column; 3] = [Column::Grain, Column::Month, Column::Series];
+/// What it says of the requests that it is about.
+const TEXTS: [Column; 6] = [
     Column::TenantId,
     Column::VirtualKeyId,
     Column::Provider,
     Column::RequestedModel,
     Column::ServedModel,
     Column::Tags,
-    Column::Requests,
-    Column::InputTokens,
-    Column::OutputTokens,
-    Column::CostUsd,
-    Column::CostNanoUsd,
 ];
-/// How many of them are the key's.
-const KEY: usize = 8;
 
-fn row((cell, sum): (Cell<'_>, Counts)) -> [Value; COLUMNS.len()] {
-    let (grain, day, [tenant, key, provider, requested, served, tags]) = cell;
-    [
-        grain.as_str().into(),
-        day.into(),
-        tenant.into(),
-        key.into(),
-        provider.into(),
-        requested.into(),
-        served.into(),
-        tags.into(),
-        sum.requests.into(),
-        sum.input_tokens.into(),
-        sum.output_tokens.into(),
-        sum.cost_usd.into(),
-        sum.cost_nano_usd.into(),
-    ]
+/// What is done with many rows at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Answers the sums that the table has, by number.
+    Find,
+    /// The same, and locks the rows.
+    Lock,
+    /// Makes rows where there are none.
+    Make,
+    /// Makes rows, or writes their sums in place of those that are there.
+    Put,
 }
 
-/// The statement that adds so many rows to those of their keys, spelt out once on SQLite, where there are few.
-fn upsert_of(backend: DbBackend, rows: usize) -> Cow<'static, str> {
-    const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
-    static SQLITE: LazyLock<[String; SIZES]> = LazyLock::new(|| {
-        let values = |rows| parameters(DbBackend::Sqlite, 0, rows, COLUMNS.len());
-        std::array::from_fn(|power| upsert("tags", &values(1 << power)))
-    });
-    match backend {
-        DbBackend::Postgres => upsert(TAGS_DIGEST, &parameters(backend, 0, rows, COLUMNS.len())).into(),
-        _ => SQLITE[rows.ilog2() as usize].as_str().into(),
+impl Task {
+    const fn finds(self) -> bool {
+        matches!(self, Self::Find | Self::Lock)
+    }
+
+    /// How many values of a row it takes.
+    const fn width(self) -> usize {
+        if self.finds() { 1 + KEY.len() } else { KEY.len() + TEXTS.len() + 1 }
+    }
+
+    /// What it takes of a row: its number and key, or all of it.
+    fn values(self, number: usize, row: &Row<'_>, values: &mut Vec<Value>) {
+        let key = [row.grain.as_str().into(), row.month.into(), row.series.as_str().into()];
+        if self.finds() {
+            values.push(i64::try_from(number).unwrap_or(i64::MAX).into());
+            values.extend(key);
+        } else {
+            values.extend(key);
+            values.extend(row.texts.map(Value::from));
+            values.push(row.sums.column().into());
+        }
+    }
+
+    /// The statement for so many rows, spelt out once on SQLite, where there are few.
+    fn statement(self, backend: DbBackend, rows: usize) -> Cow<'static, str> {
+        const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
+        type Statements = LazyLock<[String; SIZES]>;
+        fn of_every_size(task: Task) -> [String; SIZES] {
+            std::array::from_fn(|power| task.spell(DbBackend::Sqlite, 1 << power))
+        }
+        static FIND: Statements = LazyLock::new(|| of_every_size(Task::Find));
+        static MAKE: Statements = LazyLock::new(|| of_every_size(Task::Make));
+        static PUT: Statements = LazyLock::new(|| of_every_size(Task::Put));
+        let spelt = match (backend, self) {
+            (DbBackend::Postgres, _) => return self.spell(backend, rows).into(),
+            // SQLite's writer has locked them all.
+            (_, Self::Find | Self::Lock) => &FIND,
+            (_, Self::Make) => &MAKE,
+            (_, Self::Put) => &PUT,
+        };
+        spelt[rows.ilog2() as usize].as_str().into()
+    }
+
+    fn spell(self, backend: DbBackend, rows: usize) -> String {
+        let list = |columns: &[Column]| columns.iter().map(IdenStatic::as_str).collect::<Vec<_>>().join(", ");
+        let (key, texts) = (list(&KEY), list(&TEXTS));
+        let values = parameters(backend, 0, rows, self.width());
+        if self.finds() {
+            let same = KEY.map(|column| format!("spend_rollup.{0} = given.{0}", column.as_str()));
+            return format!(
+                "WITH given (number, {key}) AS (VALUES {values})
+                SELECT number, (SELECT days FROM spend_rollup WHERE {same} {lock}) FROM given",
+                same = same.join(" AND "),
+                lock = if self == Self::Lock { "FOR UPDATE" } else { "" },
+            );
+        }
+        let action = if self == Self::Make { "NOTHING" } else { "UPDATE SET days = excluded.days" };
+        format!(
+            "INSERT INTO spend_rollup ({key}, {texts}, days) VALUES {values} ON CONFLICT ({key}) DO {action}"
+        )
+    }
+
+    /// Its statement with the values of some rows; the last of them again until it is full, with numbers that none has.
+    fn of(self, backend: DbBackend, rows: &[Row<'_>]) -> Statement {
+        let room = room(backend, rows.len());
+        let mut values = Vec::with_capacity(room * self.width());
+        for number in 0..room {
+            self.values(number, &rows[number.min(rows.len() - 1)], &mut values);
+        }
+        Statement::from_sql_and_values(backend, self.statement(backend, room), values)
     }
 }
 
-fn upsert(tags: &str, values: &str) -> String {
-    let names = COLUMNS.map(|column| column.as_str());
-    let adding = |name: &&str| {
-        format!(
-            r#""{name}" = CASE WHEN "spend_rollup"."{name}" > {max} - "excluded"."{name}" THEN {max}
-            ELSE "spend_rollup"."{name}" + "excluded"."{name}" END"#,
-            max = i64::MAX,
-        )
-    };
-    format!(
-        r#"INSERT INTO "spend_rollup" ({names}) VALUES {values} ON CONFLICT ({key}, {tags}) DO UPDATE SET {sums}"#,
-        key = names[..KEY - 1].join(", "),
-        sums = names[KEY..].iter().map(adding).collect::<Vec<_>>().join(", "),
-        names = names.join(", "),
-    )
+/// The sums that the table has of these rows, in their order.
+async fn kept(tx: &Tx, find: Task, rows: &[Row<'_>]) -> Result<Vec<Option<DaySums>>, StoreError> {
+    let mut kept = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
+        let first = kept.len();
+        kept.resize_with(first + chunk.len(), || None);
+        for row in tx.query_all_raw(find.of(tx.get_database_backend(), chunk)).await? {
+            let number: i64 = row.try_get_by_index(0)?;
+            let place = usize::try_from(number).ok().and_then(|number| kept.get_mut(first + number));
+            if let (Some(place), Some(days)) = (place, row.try_get_by_index::<Option<String>>(1)?) {
+                *place = Some(DaySums::read(&days)?);
+            }
+        }
+    }
+    Ok(kept)
+}
+
+async fn run(tx: &Tx, task: Task, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
+        tx.execute_raw(task.of(tx.get_database_backend(), chunk)).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -303,7 +339,9 @@ mod tests {
             ("2026-02-28", "2026-02-01", "2026-03-01"),
             ("1970-01-01", "1970-01-01", "1970-02-01"),
         ] {
-            assert_eq!((month_of(day(one)), month_after(day(one))), (day(first), day(next)), "{one}");
+            let (month, after) = month_of(day(one));
+            assert_eq!((month, month + i64::from(after)), (day(first), day(one)), "{one}");
+            assert_eq!(month_after(month), day(next), "{one}");
         }
     }
 }

@@ -1,26 +1,30 @@
-//! Sums over requests by group: whole UTC days from the sums that are kept by day, whole months from those by month where
-//! there are such, what a report has of the days at its bounds from the usage rows. Every total in the product is a query
-//! in this file.
+//! Sums over requests by group: whole UTC days from the sums that are kept of them, what a report has of the days at its
+//! bounds from the usage rows. Every total in the product is a query in this file.
 //!
-//! Costs are summed by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a
-//! plain sum of 64-bit amounts can overflow, which is an error on SQLite.
+//! The sums of a month's days are one column, so they are added up here and not in the database. Costs of usage rows are
+//! summed by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a plain sum of
+//! 64-bit amounts can overflow, which is an error on SQLite.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
+    fmt::Write,
+    iter,
     pin::pin,
 };
 
 use entity::{spend_rollup, usage_pruned, virtual_key};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, Order, QueryFilter,
-    QueryOrder, QueryResult, QuerySelect, StreamTrait,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, StreamTrait,
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 use tokio_stream::StreamExt;
 
 use super::{
     Store, StoreError, TenantScope, Tx, UsageFilter,
-    rollup::{DAY_MILLIS, Grain, NANO, month_after, month_of},
+    day_sums::{DaySums, Sums},
+    rollup::{DAY_MILLIS, Grain, month_after},
     rows,
 };
 use crate::domain::Timestamp;
@@ -28,8 +32,11 @@ use crate::domain::Timestamp;
 /// Most groups that one report has.
 pub const MAX_GROUPS: usize = 50_000;
 
-/// Most days that a query names one by one: ten years and more.
-const DAYS_NAMED: i64 = 4_000;
+/// How many rows of a month are read at once.
+const ROWS_READ_AT_ONCE: u64 = 500;
+
+/// What a dollar has of nano-dollars.
+const NANO: i64 = 1_000_000_000;
 
 /// Which requests are summed.
 pub type SpendFilter = UsageFilter;
@@ -51,29 +58,6 @@ pub enum GroupKey {
     Tag(String),
 }
 
-/// Sums over requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// How many.
-    pub requests: u64,
-    /// All input.
-    pub input_tokens: u64,
-    /// All output.
-    pub output_tokens: u64,
-    /// Known costs, in nano-USD.
-    pub cost_nano_usd: i128,
-}
-
-impl Sums {
-    /// Adds others.
-    pub fn add(&mut self, other: &Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
-        self.cost_nano_usd = self.cost_nano_usd.saturating_add(other.cost_nano_usd);
-    }
-}
-
 /// One group: a value for each of its keys, in their order; `None` where rows have no such tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -86,9 +70,9 @@ pub struct Group {
 /// Sums by group, and the sum of everything, of one moment.
 #[derive(Clone, Debug)]
 pub struct Spend {
-    /// In the order of their values; more than [`MAX_GROUPS`] of them are not all.
+    /// In the order of their values; more than [`MAX_GROUPS`] of them are not all, and the total is not either.
     pub groups: Vec<Group>,
-    /// Asked for by itself, so that it is right whatever the groups are.
+    /// Of all groups.
     pub total: Sums,
 }
 
@@ -122,8 +106,6 @@ impl From<sea_orm::DbErr> for SpendError {
 enum Part {
     /// From this UTC day on, up to that one.
     Days(Option<i64>, Option<i64>),
-    /// From the month on that begins with this UTC day, up to the one that begins with that.
-    Months(Option<i64>, Option<i64>),
     /// From this millisecond on, up to that one: less than two days.
     Millis(i64, i64),
 }
@@ -154,145 +136,269 @@ impl Part {
         parts
     }
 
-    /// The parts of a span of time for a question that takes its sums by day from `grain`.
-    fn for_question(parts: &[Self], grain: Grain, keys: &[GroupKey]) -> Vec<Self> {
-        if grain.by_month().is_none() || keys.contains(&GroupKey::Day) {
-            return parts.to_vec();
-        }
-        parts.iter().flat_map(|part| part.by_month()).collect()
-    }
-
-    /// The same, days that make up a month as that month.
-    fn by_month(self) -> Vec<Self> {
-        let Self::Days(first, end) = self else { return vec![self] };
-        // The month that the day before is in has begun before the first.
-        let first_month = first.map(|first| month_after(first - 1));
-        let end_month = end.map(month_of);
-        if let (Some(first_month), Some(end_month)) = (first_month, end_month)
-            && first_month >= end_month
-        {
-            return vec![self];
-        }
-        let mut parts = vec![Self::Months(first_month, end_month)];
-        if first < first_month {
-            parts.push(Self::Days(first, first_month));
-        }
-        if end_month < end {
-            parts.push(Self::Days(end_month, end));
-        }
-        parts
+    /// The months that its days are in, of those from one to another of which there are sums.
+    fn months(self, kept: Option<(i64, i64)>) -> Vec<i64> {
+        let (Self::Days(from, to), Some((first, last))) = (self, kept) else { return Vec::new() };
+        iter::successors(Some(first), |month| Some(month_after(*month)))
+            .take_while(|month| *month <= last)
+            .filter(|month| {
+                from.is_none_or(|from| from < month_after(*month)) && to.is_none_or(|to| *month < to)
+            })
+            .collect()
     }
 
     /// Whether it needs rows from before `moment`.
     fn needs_rows_before(self, moment: Timestamp) -> bool {
         matches!(self, Self::Millis(from, _) if from < moment.millis())
     }
+}
 
-    /// Asks for sums by `keys`.
-    fn query(
-        self,
-        backend: DbBackend,
-        scope: TenantScope,
-        filter: &SpendFilter,
-        keys: &[GroupKey],
-        grain: Grain,
-    ) -> SelectStatement {
-        let column = |name: &'static str| Expr::col(Alias::new(name));
-        let mut wanted = Condition::all()
-            .add_option(scope.column().map(|tenant| column("tenant_id").eq(tenant)))
+/// Which requests a report is about, and what by.
+struct Question<'a> {
+    scope: TenantScope,
+    filter: &'a SpendFilter,
+    keys: &'a [GroupKey],
+}
+
+impl Question<'_> {
+    /// The columns that tell groups apart, but for the day: those of the keys, in their order, and the tags in place of all
+    /// tags.
+    fn columns(&self) -> Vec<&'static str> {
+        let is_tag = |key: &&GroupKey| matches!(key, GroupKey::Tag(_));
+        let of_keys = self.keys.iter().filter_map(|key| match key {
+            GroupKey::Tenant => Some("tenant_id"),
+            GroupKey::Key => Some("virtual_key_id"),
+            GroupKey::Provider => Some("provider"),
+            GroupKey::Model => Some("served_model"),
+            GroupKey::Day | GroupKey::Tag(_) => None,
+        });
+        of_keys.chain(self.keys.iter().find(is_tag).map(|_| "tags")).collect()
+    }
+
+    fn wanted(&self) -> Condition {
+        let filter = self.filter;
+        Condition::all()
+            .add_option(self.scope.column().map(|tenant| column("tenant_id").eq(tenant)))
             .add_option(filter.virtual_key.map(|key| column("virtual_key_id").eq(key.to_string())))
             .add_option(filter.provider.as_ref().map(|provider| column("provider").eq(provider)))
             .add_option(filter.model.as_ref().map(|model| {
                 Condition::any()
                     .add(column("served_model").eq(model))
                     .add(column("requested_model").eq(model))
-            }));
-        let mut query = Query::select();
-        let (day, sums) = match self {
-            Self::Days(first, end) | Self::Months(first, end) => {
-                let by_month = grain.by_month().filter(|_| matches!(self, Self::Months(..)));
-                let grain = by_month.unwrap_or(grain);
-                wanted = wanted.add(column("grain").eq(grain.as_str())).add(days_between(first, end));
-                query.from(Alias::new("spend_rollup"));
-                ("day".to_owned(), ["SUM(requests)".to_owned(), sum("cost_usd"), sum("cost_nano_usd")])
-            }
-            Self::Millis(from, to) => {
-                wanted = wanted.add(column("started_at").gte(from)).add(column("started_at").lt(to));
-                query.from(Alias::new("usage_record"));
-                (
-                    format!("started_at / {DAY_MILLIS}"),
-                    [
-                        "COUNT(*)".to_owned(),
-                        sum(&format!("cost_nano_usd / {NANO}")),
-                        sum(&format!("cost_nano_usd % {NANO}")),
-                    ],
-                )
-            }
-        };
-        query.cond_where(wanted);
-        for (number, key) in keys.iter().enumerate() {
-            let by = match key {
-                GroupKey::Tenant => column("tenant_id"),
-                GroupKey::Key => column("virtual_key_id"),
-                GroupKey::Provider => column("provider"),
-                GroupKey::Model => column("served_model"),
-                GroupKey::Day => Expr::cust(day.clone()),
-                GroupKey::Tag(name) => Expr::cust(tag_value(backend, name)),
-            };
-            query.expr_as(by.clone(), Alias::new(format!("g{number}"))).add_group_by([by]);
-        }
-        let [requests, usd, nano] = sums;
-        query
-            .expr_as(whole(&requests), Alias::new("requests"))
-            .expr_as(whole(&sum("input_tokens")), Alias::new("input_tokens"))
-            .expr_as(whole(&sum("output_tokens")), Alias::new("output_tokens"))
-            .expr_as(whole(&usd), Alias::new("usd"))
-            .expr_as(whole(&nano), Alias::new("nano"));
-        query
+            }))
+    }
+
+    /// The coarsest sums that tell apart what is filtered and grouped by.
+    fn grain(&self) -> Grain {
+        let (filter, keys) = (self.filter, self.keys);
+        let by = |wanted: &[GroupKey]| keys.iter().any(|key| wanted.contains(key));
+        Grain::coarsest(
+            filter.virtual_key.is_some() || by(&[GroupKey::Key]),
+            filter.provider.is_some() || filter.model.is_some() || by(&[GroupKey::Provider, GroupKey::Model]),
+            keys.iter().any(|key| matches!(key, GroupKey::Tag(_))),
+        )
+    }
+
+    /// Asks for the next rows of a month after `series`: each of the columns and `days` of all of them in one text, a line
+    /// each, and the last one's series. Rows that come one by one from SQLite's thread cost several times what is done
+    /// with them. No column has a line's end in it: tags and days are JSON of one line, names have no such character.
+    fn of_month(&self, month: i64, series: &str) -> SelectStatement {
+        let columns = || self.columns().into_iter().chain(["days"]);
+        let page = Query::select()
+            .columns(columns().map(Alias::new))
+            .column(Alias::new("series"))
+            .from(Alias::new("spend_rollup"))
+            .and_where(column("grain").eq(self.grain().as_str()))
+            .and_where(column("month").eq(month))
+            .and_where(column("series").gt(series))
+            .cond_where(self.wanted())
+            .order_by(Alias::new("series"), Order::Asc)
+            .limit(ROWS_READ_AT_ONCE)
+            .take();
+        Query::select()
+            .exprs(columns().map(|name| Expr::cust(format!("STRING_AGG({name}, '\n')"))))
+            .expr(Expr::cust("MAX(series)"))
+            .from_subquery(page, Alias::new("page"))
+            .take()
+    }
+
+    /// Asks for sums of usage rows: after the columns the day and what [`read_sums`] reads.
+    fn of_rows(&self, from: i64, to: i64) -> SelectStatement {
+        let day = Expr::cust(format!("started_at / {DAY_MILLIS}"));
+        let by: Vec<_> = self.columns().into_iter().map(column).chain([day]).collect();
+        let sums = [
+            "COUNT(*)",
+            "SUM(input_tokens)",
+            "SUM(output_tokens)",
+            &format!("SUM(cost_nano_usd / {NANO})"),
+            &format!("SUM(cost_nano_usd % {NANO})"),
+        ];
+        Query::select()
+            .exprs(by.clone())
+            .exprs(sums.map(whole))
+            .from(Alias::new("usage_record"))
+            .and_where(column("started_at").gte(from))
+            .and_where(column("started_at").lt(to))
+            .cond_where(self.wanted())
+            .add_group_by(by)
+            .take()
     }
 }
 
-/// Days from one on and up to another. They are named one by one where that can be, so that the sums of one tenant are
-/// found by the index on each of them, and not among those of all tenants.
-fn days_between(first: Option<i64>, end: Option<i64>) -> Condition {
-    let day = || Expr::col(Alias::new("day"));
-    match (first, end) {
-        (Some(first), Some(end)) if end - first <= DAYS_NAMED => {
-            Condition::all().add(day().is_in(first..end))
-        }
-        _ => Condition::all()
-            .add_option(first.map(|first| day().gte(first)))
-            .add_option(end.map(|end| day().lt(end))),
-    }
-}
-
-/// The coarsest sums by day that tell apart what is filtered and grouped by.
-fn grain_of(filter: &SpendFilter, keys: &[GroupKey]) -> Grain {
-    let by = |wanted: &[GroupKey]| keys.iter().any(|key| wanted.contains(key));
-    Grain::coarsest(
-        filter.virtual_key.is_some() || by(&[GroupKey::Key]),
-        filter.provider.is_some() || filter.model.is_some() || by(&[GroupKey::Provider, GroupKey::Model]),
-        keys.iter().any(|key| matches!(key, GroupKey::Tag(_))),
-    )
-}
-
-/// The value of one tag of a row. Names of tags are plain, wherever they come in; no row has one of another name.
-fn tag_value(backend: DbBackend, name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    match backend {
-        _ if !name.bytes().all(plain) => "CAST(NULL AS TEXT)".to_owned(),
-        DbBackend::Postgres => format!("(CAST(tags AS jsonb) ->> '{name}')"),
-        _ => format!(r#"json_extract(tags, '$."{name}"')"#),
-    }
-}
-
-fn sum(of: &str) -> String {
-    format!("SUM({of})")
+fn column(name: &'static str) -> Expr {
+    Expr::col(Alias::new(name))
 }
 
 /// Postgres sums 64-bit numbers into decimals, and nothing is summed into null.
 fn whole(sum: &str) -> Expr {
     Expr::cust(format!("CAST(COALESCE({sum}, 0) AS BIGINT)"))
+}
+
+/// The columns of some rows of a month, a line for each row.
+struct Page {
+    columns: Vec<String>,
+    days: String,
+    /// The last row's.
+    series: String,
+}
+
+impl Page {
+    /// Reads what [`Question::of_month`] asked for; `None` when there were no rows.
+    fn read(row: &QueryResult, columns: usize) -> Result<Option<Self>, StoreError> {
+        let Some(days) = row.try_get_by_index::<Option<String>>(columns)? else { return Ok(None) };
+        let columns_read = (0..columns).map(|place| row.try_get_by_index(place)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { columns: columns_read, days, series: row.try_get_by_index(columns + 1)? }))
+    }
+}
+
+/// Groups as they are found.
+struct Groups<'a> {
+    keys: &'a [GroupKey],
+    by_day: bool,
+    /// Places in `groups`, by [`Groups::name`].
+    places: HashMap<String, usize>,
+    /// The values of each but the day, and the sums by day, or under 0.
+    groups: Vec<(Vec<Option<String>>, BTreeMap<i64, Sums>)>,
+    /// How many there are, each day one.
+    count: usize,
+    total: Sums,
+}
+
+impl<'a> Groups<'a> {
+    fn by(keys: &'a [GroupKey]) -> Self {
+        Self {
+            keys,
+            by_day: keys.contains(&GroupKey::Day),
+            places: HashMap::new(),
+            groups: Vec::new(),
+            count: 0,
+            total: Sums::default(),
+        }
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.count > MAX_GROUPS
+    }
+
+    /// Adds the rows of a page, of the days that are asked for.
+    fn add_page(&mut self, page: &Page, month: i64, asked: impl Fn(i64) -> bool) -> Result<(), StoreError> {
+        let mut lines: Vec<_> = page.columns.iter().map(|column| column.split('\n')).collect();
+        let mut columns = Vec::with_capacity(lines.len());
+        for days in page.days.split('\n') {
+            columns.clear();
+            columns.extend(lines.iter_mut().map(|lines| lines.next().unwrap_or_default()));
+            let days = DaySums::read(days)?;
+            let days = days.iter().map(|(after, sums)| (month + i64::from(after), sums));
+            self.add(&columns, days.filter(|(day, _)| asked(*day)))?;
+        }
+        Ok(())
+    }
+
+    /// Adds sums to the groups of what has these columns, which are [`Question::columns`].
+    fn add<'s>(
+        &mut self,
+        columns: &[&str],
+        days: impl IntoIterator<Item = (i64, &'s Sums)>,
+    ) -> Result<(), StoreError> {
+        let values = self.values(columns)?;
+        let name = name(&values);
+        let place = match self.places.get(&name) {
+            Some(place) => *place,
+            None => {
+                let owned = values.into_iter().map(|value| value.map(Cow::into_owned)).collect();
+                self.groups.push((owned, BTreeMap::new()));
+                self.places.insert(name, self.groups.len() - 1);
+                self.groups.len() - 1
+            }
+        };
+        let group = &mut self.groups[place].1;
+        let before = group.len();
+        for (day, sums) in days {
+            group.entry(if self.by_day { day } else { 0 }).or_default().add(sums);
+            self.total.add(sums);
+        }
+        self.count += group.len() - before;
+        Ok(())
+    }
+
+    /// The values of the keys but the day.
+    fn values<'c>(&self, columns: &[&'c str]) -> Result<Vec<Option<Cow<'c, str>>>, StoreError> {
+        let mut plain = columns.iter();
+        let mut tags = None::<HashMap<String, String>>;
+        let mut values = Vec::with_capacity(self.keys.len());
+        for key in self.keys {
+            match key {
+                GroupKey::Day => {}
+                GroupKey::Tenant | GroupKey::Key | GroupKey::Provider | GroupKey::Model => {
+                    values.push(plain.next().map(|value| Cow::Borrowed(*value)));
+                }
+                GroupKey::Tag(name) => {
+                    if tags.is_none() {
+                        let text = columns.last().copied().unwrap_or_default();
+                        tags = Some(rows::json("spend_rollup", "`tags` is not an object of texts", text)?);
+                    }
+                    values.push(tags.as_mut().and_then(|tags| tags.remove(name)).map(Cow::Owned));
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// The groups, each with all its values, in their order.
+    fn finish(self) -> Spend {
+        let total = self.total;
+        if self.keys.is_empty() {
+            // The one group is there also where there is nothing.
+            return Spend { groups: vec![Group { values: Vec::new(), sums: total }], total };
+        }
+        let place = self.keys.iter().position(|key| *key == GroupKey::Day);
+        let mut names = DayNames::default();
+        let mut groups = Vec::with_capacity(self.count);
+        for (values, days) in self.groups {
+            for (day, sums) in days {
+                let mut values = values.clone();
+                if let Some(place) = place {
+                    values.insert(place, Some(names.of(day)));
+                }
+                groups.push(Group { values, sums });
+            }
+        }
+        groups.sort_unstable_by(|one, other| one.values.cmp(&other.values));
+        Spend { groups, total }
+    }
+}
+
+/// One text for some values, and another one for others.
+fn name(values: &[Option<Cow<'_, str>>]) -> String {
+    let mut name = String::with_capacity(64);
+    for value in values {
+        match value {
+            // With its length, so that nothing in a value can pass for the end of it.
+            Some(value) => write!(name, "{}:{value}", value.len()).expect("writing to a string cannot fail"),
+            None => name.push('-'),
+        }
+    }
+    name
 }
 
 impl Store {
@@ -309,7 +415,6 @@ impl Store {
     ) -> Result<Spend, SpendError> {
         let parts = Part::of(filter);
         let moment = self.snapshot().await?;
-        let backend = ConnectionTrait::get_database_backend(&moment);
         // Within the snapshot, so that it tells of every row that is missing there.
         if let Some(before) = pruned_before(&moment).await?
             && parts.iter().any(|part| part.needs_rows_before(before))
@@ -317,37 +422,73 @@ impl Store {
             return Err(Pruned { before }.into());
         }
         let scope = tenant_of_key(&moment, scope, filter).await?;
-        let parts = within_kept(&moment, parts).await?;
-        let mut total = Sums::default();
-        let grain = grain_of(filter, &[]);
-        for part in Part::for_question(&parts, grain, &[]) {
-            if let Some(row) = moment.query_one(&part.query(backend, scope, filter, &[], grain)).await? {
-                total.add(&read_sums(&row, 0)?);
-            }
-        }
-        let mut groups: BTreeMap<Vec<Option<String>>, Sums> = BTreeMap::new();
-        if keys.is_empty() {
-            // The one group is there also where there is nothing.
-            groups.insert(Vec::new(), Sums::default());
-        }
-        let grain = grain_of(filter, keys);
-        let mut days = DayNames::default();
-        'parts: for part in Part::for_question(&parts, grain, keys) {
-            // Not held but added up as they come; all of them: a limit here would leave out parts of a group.
-            let query = part.query(backend, scope, filter, keys, grain);
-            let mut rows = pin!(moment.stream(&query).await?);
-            while let Some(row) = rows.next().await {
-                let (values, sums) = read_group(&row?, keys, &mut days)?;
-                groups.entry(values).or_default().add(&sums);
-                if groups.len() > MAX_GROUPS {
-                    break 'parts;
+        let question = Question { scope, filter, keys };
+        let mut groups = Groups::by(keys);
+        let kept = months_kept(&moment).await?;
+        for part in parts {
+            match part {
+                Part::Days(from, to) => {
+                    let asked = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day < to);
+                    for month in part.months(kept) {
+                        add_month(&moment, &question, month, asked, &mut groups).await?;
+                    }
                 }
+                Part::Millis(from, to) => add_rows(&moment, &question, from, to, &mut groups).await?,
             }
         }
         moment.commit().await?;
-        let groups = groups.into_iter().map(|(values, sums)| Group { values, sums }).collect();
-        Ok(Spend { groups, total })
+        Ok(groups.finish())
     }
+}
+
+/// Adds what a month has of the days that are asked for.
+async fn add_month(
+    tx: &Tx,
+    question: &Question<'_>,
+    month: i64,
+    asked: impl Fn(i64) -> bool,
+    groups: &mut Groups<'_>,
+) -> Result<(), StoreError> {
+    let columns = question.columns().len();
+    let after = async |series: &str| {
+        let row = tx.query_one(&question.of_month(month, series)).await?;
+        row.map_or(Ok(None), |row| Page::read(&row, columns))
+    };
+    let mut next = after("").await?;
+    while let Some(page) = next
+        && !groups.are_too_many()
+    {
+        // The database gathers the next ones while these are added.
+        let (found, added) =
+            tokio::join!(after(&page.series), async { groups.add_page(&page, month, &asked) });
+        added?;
+        next = found?;
+    }
+    Ok(())
+}
+
+/// Adds usage rows from one millisecond on and up to another.
+async fn add_rows(
+    tx: &Tx,
+    question: &Question<'_>,
+    from: i64,
+    to: i64,
+    groups: &mut Groups<'_>,
+) -> Result<(), StoreError> {
+    let count = question.columns().len();
+    let mut rows = pin!(tx.stream(&question.of_rows(from, to)).await?);
+    // Not held but added up as they come.
+    while let Some(row) = rows.next().await
+        && !groups.are_too_many()
+    {
+        let row = row?;
+        let columns: Vec<String> =
+            (0..count).map(|place| row.try_get_by_index(place)).collect::<Result<_, _>>()?;
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let sums = read_sums(&row, count + 1)?;
+        groups.add(&columns, [(row.try_get_by_index(count)?, &sums)])?;
+    }
+    Ok(())
 }
 
 /// The scope, as one tenant's if the report is of one virtual key: a key stays with its tenant, and sums are found by
@@ -358,26 +499,16 @@ async fn tenant_of_key(tx: &Tx, scope: TenantScope, filter: &SpendFilter) -> Res
     row.map_or(Ok(scope), |row| Ok(TenantScope::only(rows::id("virtual_key", &row.tenant_id)?)))
 }
 
-/// The same parts, with the first and last day of which there are sums in place of a bound that was left out.
-async fn within_kept(tx: &Tx, mut parts: Vec<Part>) -> Result<Vec<Part>, StoreError> {
-    for part in &mut parts {
-        let Part::Days(first, end) = part else { continue };
-        if first.is_none() {
-            *first = kept_day(tx, Order::Asc).await?;
-        }
-        if end.is_none() {
-            *end = kept_day(tx, Order::Desc).await?.map(|last| last + 1);
-        }
-    }
-    Ok(parts)
-}
-
-/// The first or last day of which there are sums.
-async fn kept_day(tx: &Tx, order: Order) -> Result<Option<i64>, StoreError> {
+/// The first and the last month of which there are sums, if there are any.
+async fn months_kept(tx: &Tx) -> Result<Option<(i64, i64)>, StoreError> {
     use spend_rollup::{Column, Entity};
-    let days = Entity::find().select_only().column(Column::Day);
-    let days = days.filter(Column::Grain.eq(Grain::Key.as_str())).order_by(Column::Day, order);
-    Ok(days.into_tuple().one(tx).await?)
+    let kept = |order| {
+        let months = Entity::find().select_only().column(Column::Month);
+        months.filter(Column::Grain.eq(Grain::Key.as_str())).order_by(Column::Month, order)
+    };
+    let first = kept(Order::Asc).into_tuple().one(tx).await?;
+    let last = kept(Order::Desc).into_tuple().one(tx).await?;
+    Ok(first.zip(last))
 }
 
 /// How far usage rows were deleted, if they were.
@@ -397,25 +528,6 @@ impl DayNames {
         });
         name.clone()
     }
-}
-
-/// Reads a row by the places of its columns: first the keys, then the sums.
-fn read_group(
-    row: &QueryResult,
-    keys: &[GroupKey],
-    days: &mut DayNames,
-) -> Result<(Vec<Option<String>>, Sums), StoreError> {
-    let mut values = Vec::with_capacity(keys.len());
-    for (place, key) in keys.iter().enumerate() {
-        values.push(match key {
-            GroupKey::Tag(_) => row.try_get_by_index(place)?,
-            GroupKey::Day => Some(days.of(row.try_get_by_index(place)?)),
-            GroupKey::Tenant | GroupKey::Key | GroupKey::Provider | GroupKey::Model => {
-                Some(row.try_get_by_index(place)?)
-            }
-        });
-    }
-    Ok((values, read_sums(row, keys.len())?))
 }
 
 /// Reads the sums, which stand at `place` and after.

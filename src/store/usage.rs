@@ -1,5 +1,5 @@
-//! Usage rows, the counters of settled spend and the sums by day and month, written together: a counter and a sum are
-//! at every moment those of their rows.
+//! Usage rows, the counters of settled spend and the sums by day, written together: a counter and a sum are at every
+//! moment those of their rows.
 //!
 //! Writing the same record again changes nothing, whichever way records are cut into batches, so that a batch whose
 //! commit was answered by an error can simply be written again.
@@ -23,8 +23,8 @@ use crate::domain::{Counter, NanoUsd, UsageRecord};
 /// Rows that are not worth more than one statement.
 const FEW_ROWS: usize = 32;
 
-/// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day
-/// and month. Records without a cost add nothing to the counters; of two with one request id the first stands.
+/// Writes the records that are not there yet, adds their cost to the counters and all their counts to the sums by day.
+/// Records without a cost add nothing to the counters; of two with one request id the first stands.
 pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreError> {
     let inserted = insert_new(tx, records).await?;
     let postings: Vec<_> = sums(inserted.iter().copied())
@@ -35,8 +35,8 @@ pub async fn write_usage(tx: &Tx, records: &[UsageRecord]) -> Result<(), StoreEr
     add_to_days(tx, inserted).await
 }
 
-/// Adds the records to the sums by day and month. Last of all, in every transaction: what they cost is settled then, and
-/// one order for everybody keeps two who write from waiting for each other in a circle.
+/// Adds the records to the sums by day. Last of all, in every transaction: what they cost is settled then, and one order
+/// for everybody keeps two who write from waiting for each other in a circle.
 pub(super) async fn add_to_days<'a>(
     tx: &Tx,
     records: impl IntoIterator<Item = &'a UsageRecord>,

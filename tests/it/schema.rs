@@ -202,104 +202,6 @@ async fn a_half_migrated_database_is_brought_up_to_date() {
     keeps::<usage_record::Entity>(&store, a_usage_record()).await;
 }
 
-#[tokio::test]
-async fn rows_from_before_the_sums_by_day_are_summed_by_the_step() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let url = new_database(&dir).await;
-    let creating = if url.starts_with("sqlite:") { "?mode=rwc" } else { "" };
-    let db = Database::connect(format!("{url}{creating}")).await.expect("a connection");
-    let before = migration::known().iter().position(|step| step.contains("spend_rollup")).expect("the step");
-    Migrator::up(&db, Some(u32::try_from(before).expect("few"))).await.expect("up");
-    let day = 86_400_000;
-    let tags = format!("{{\"note\":\"\\\\{}\"}}", "é".repeat(2_000));
-    for (number, (at, key, model, cost, tags)) in [
-        (20 * day, "vk_1", "openai/a", Some(i64::MAX), tags.as_str()),
-        (21 * day - 1, "vk_1", "openai/a", Some(i64::MAX), tags.as_str()),
-        (20 * day, "vk_1", "openai/b", None, "{}"),
-        (21 * day, "vk_2", "openai/a", Some(1_500_000_000), "{}"),
-        // The first and the last moment of a February.
-        (31 * day, "vk_2", "openai/a", Some(9), "{}"),
-        (59 * day - 1, "vk_2", "openai/a", Some(7), "{}"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let row = usage_record::Model {
-            request_id: format!("req_{number}"),
-            started_at: at,
-            virtual_key_id: key.into(),
-            served_model: model.into(),
-            cost_nano_usd: cost,
-            tags: tags.into(),
-            ..a_usage_record()
-        };
-        usage_record::Entity::insert(row.into_active_model())
-            .exec_without_returning(&db)
-            .await
-            .expect("a row");
-    }
-    let store = Store::open(&url).await.expect("a store");
-    let sums = spend_rollup::Entity::find().all(store.reader()).await.expect("sums");
-    let short = |sum: &spend_rollup::Model| {
-        let cost = i128::from(sum.cost_usd) * 1_000_000_000 + i128::from(sum.cost_nano_usd);
-        assert_eq!(sum.tenant_id, "tnt_1");
-        (
-            sum.grain.clone(),
-            sum.day,
-            sum.virtual_key_id.clone(),
-            sum.served_model.clone(),
-            sum.tags.len(),
-            sum.requests,
-            cost,
-        )
-    };
-    let twice = 2 * i128::from(i64::MAX);
-    let wanted = |rows: &[(&str, i64, &str, &str, usize, i64, i128)]| -> BTreeSet<_> {
-        rows.iter()
-            .map(|(g, d, k, m, t, r, c)| ((*g).into(), *d, (*k).into(), (*m).into(), *t, *r, *c))
-            .collect()
-    };
-    assert_eq!(
-        sums.iter().map(short).collect::<BTreeSet<_>>(),
-        wanted(&[
-            ("key", 20, "vk_1", "", 0, 3, twice),
-            ("key", 21, "vk_2", "", 0, 1, 1_500_000_000),
-            ("key", 31, "vk_2", "", 0, 1, 9),
-            ("key", 58, "vk_2", "", 0, 1, 7),
-            ("model", 20, "", "openai/a", 0, 2, twice),
-            ("model", 20, "", "openai/b", 0, 1, 0),
-            ("model", 21, "", "openai/a", 0, 1, 1_500_000_000),
-            ("model", 31, "", "openai/a", 0, 1, 9),
-            ("model", 58, "", "openai/a", 0, 1, 7),
-            ("tags", 20, "", "", tags.len(), 2, twice),
-            ("tags", 20, "", "", 2, 1, 0),
-            ("tags", 21, "", "", 2, 1, 1_500_000_000),
-            ("tags", 31, "", "", 2, 1, 9),
-            ("tags", 58, "", "", 2, 1, 7),
-            ("key_model", 20, "vk_1", "openai/a", 0, 2, twice),
-            ("key_model", 20, "vk_1", "openai/b", 0, 1, 0),
-            ("key_model", 21, "vk_2", "openai/a", 0, 1, 1_500_000_000),
-            ("key_model", 31, "vk_2", "openai/a", 0, 1, 9),
-            ("key_model", 58, "vk_2", "openai/a", 0, 1, 7),
-            ("all", 20, "vk_1", "openai/a", tags.len(), 2, twice),
-            ("all", 20, "vk_1", "openai/b", 2, 1, 0),
-            ("all", 21, "vk_2", "openai/a", 2, 1, 1_500_000_000),
-            ("all", 31, "vk_2", "openai/a", 2, 1, 9),
-            ("all", 58, "vk_2", "openai/a", 2, 1, 7),
-            ("key_model_month", 0, "vk_1", "openai/a", 0, 2, twice),
-            ("key_model_month", 0, "vk_1", "openai/b", 0, 1, 0),
-            ("key_model_month", 0, "vk_2", "openai/a", 0, 1, 1_500_000_000),
-            ("key_model_month", 31, "vk_2", "openai/a", 0, 2, 16),
-            ("all_month", 0, "vk_1", "openai/a", tags.len(), 2, twice),
-            ("all_month", 0, "vk_1", "openai/b", 2, 1, 0),
-            ("all_month", 0, "vk_2", "openai/a", 2, 1, 1_500_000_000),
-            ("all_month", 31, "vk_2", "openai/a", 2, 2, 16),
-        ])
-    );
-    // As much input as a number can be in every row: the sum stops there.
-    assert!(sums.iter().all(|sum| sum.input_tokens == i64::MAX && sum.output_tokens == 3 * sum.requests));
-}
-
 fn a_tenant() -> tenant::Model {
     tenant::Model {
         id: "tnt_1".into(),
@@ -569,18 +471,15 @@ fn a_lease() -> lease::Model {
 fn a_spend_rollup() -> spend_rollup::Model {
     spend_rollup::Model {
         grain: "all".into(),
-        day: 20_778,
+        month: 20_758,
+        series: "0123456789abcdef".into(),
         tenant_id: "tnt_1".into(),
         virtual_key_id: "vk_1".into(),
         provider: "openai".into(),
         requested_model: "smart".into(),
         served_model: "openai/gpt".into(),
         tags: format!("{{\"note\":\"\\\"{}\"}}", "é".repeat(4_000)),
-        requests: 1,
-        input_tokens: i64::MAX,
-        output_tokens: 2,
-        cost_usd: i64::MAX,
-        cost_nano_usd: 3,
+        days: "[[30,1,9223372036854775807,2,3]]".into(),
     }
 }
 

@@ -55,44 +55,23 @@ fn whole_days_come_from_the_sums_and_the_rest_from_the_rows() {
 }
 
 #[test]
-fn whole_months_come_from_the_sums_by_month_and_the_days_around_them_by_day() {
-    let day = |text: &str| Some(at(text).millis() / DAY_MILLIS);
-    let (days, months) =
-        (|from, to| Part::Days(day(from), day(to)), |from, to| Part::Months(day(from), day(to)));
-    for (from, to, parts) in [
-        ("2026-10-01", "2026-11-01", vec![months("2026-10-01", "2026-11-01")]),
-        ("2026-10-01", "2027-02-01", vec![months("2026-10-01", "2027-02-01")]),
-        ("2026-10-01", "2026-10-31", vec![days("2026-10-01", "2026-10-31")]),
-        ("2026-10-02", "2026-11-30", vec![days("2026-10-02", "2026-11-30")]),
-        (
-            "2026-09-30",
-            "2026-11-02",
-            vec![
-                months("2026-10-01", "2026-11-01"),
-                days("2026-09-30", "2026-10-01"),
-                days("2026-11-01", "2026-11-02"),
-            ],
-        ),
-        (
-            "2025-12-02",
-            "2026-02-01",
-            vec![months("2026-01-01", "2026-02-01"), days("2025-12-02", "2026-01-01")],
-        ),
+fn a_month_is_read_when_one_of_its_days_is_asked_for_and_has_sums() {
+    let day = |text: &str| at(text).millis() / DAY_MILLIS;
+    let kept = Some((day("2026-09-01"), day("2027-01-01")));
+    for (from, to, months) in [
+        (Some("2026-10-01"), Some("2026-11-01"), vec!["2026-10-01"]),
+        (Some("2026-10-31"), Some("2026-11-02"), vec!["2026-10-01", "2026-11-01"]),
+        (Some("2026-12-31"), None, vec!["2026-12-01", "2027-01-01"]),
+        (None, Some("2026-10-01"), vec!["2026-09-01"]),
+        (Some("1970-01-01"), Some("2026-09-01"), vec![]),
+        (Some("2027-02-01"), None, vec![]),
     ] {
-        assert_eq!(Part::Days(day(from), day(to)).by_month(), parts, "{from} {to}");
+        let months: Vec<_> = months.into_iter().map(day).collect();
+        assert_eq!(Part::Days(from.map(day), to.map(day)).months(kept), months, "{from:?} {to:?}");
     }
-    let (from, to) = ("2026-10-15", "2026-11-15");
-    assert_eq!(Part::Days(None, None).by_month(), [Part::Months(None, None)]);
-    assert_eq!(
-        Part::Days(day(from), None).by_month(),
-        [Part::Months(day("2026-11-01"), None), days(from, "2026-11-01")]
-    );
-    assert_eq!(
-        Part::Days(None, day(to)).by_month(),
-        [Part::Months(None, day("2026-11-01")), days("2026-11-01", to)]
-    );
-    let hour = Part::Millis(0, HOUR);
-    assert_eq!(hour.by_month(), [hour]);
+    assert_eq!(Part::Days(None, None).months(kept).len(), 5);
+    assert_eq!(Part::Days(None, None).months(None), [0; 0]);
+    assert_eq!(Part::Millis(0, HOUR).months(kept), [0; 0]);
 }
 
 /// What a report must say, by adding up records one by one.

@@ -9,6 +9,7 @@ use crate::{
     domain::{Scope, SpendWindow, TenantId, Timestamp, VirtualKeyId, WindowIndex, Zone},
     store::{
         Store,
+        day_sums::{DaySums, Sums},
         testing::{self, record},
     },
 };
@@ -25,55 +26,55 @@ async fn write(db: &Store, records: &[UsageRecord]) {
 async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, BTreeSet<String>) {
     let rows = usage_record::Entity::find().all(db.reader()).await.expect("rows");
     let counters = spend_counter::Entity::find().all(db.reader()).await.expect("counters");
-    let by_day = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
+    let mut by_day = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
+    // What it stands for is compared.
+    by_day.iter_mut().for_each(|row| row.series.clear());
     let mut rows: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
     rows.sort();
     let text = |row: &dyn std::fmt::Debug| format!("{row:?}");
     (rows, counters.iter().map(|row| text(row)).collect(), by_day.iter().map(|row| text(row)).collect())
 }
 
-/// The sums by day and month as they must be, of the rows that are there.
+/// The sums by day as they must be, of the rows that are there.
 async fn sums_of_rows(db: &Store) -> BTreeSet<String> {
-    let mut sums = BTreeMap::<_, spend_rollup::Model>::new();
+    let mut sums = BTreeMap::<_, (spend_rollup::Model, DaySums)>::new();
     for row in usage_record::Entity::find().all(db.reader()).await.expect("rows") {
-        let day = row.started_at / 86_400_000;
         let first = Timestamp::from_millis(row.started_at).utc().format("%Y-%m-01").to_string();
         let month = at(&first).millis() / 86_400_000;
-        for (grain, day, key, model, tags) in [
-            ("key", day, true, false, false),
-            ("model", day, false, true, false),
-            ("tags", day, false, false, true),
-            ("key_model", day, true, true, false),
-            ("all", day, true, true, true),
-            ("key_model_month", month, true, true, false),
-            ("all_month", month, true, true, true),
+        let day = u8::try_from(row.started_at / 86_400_000 - month).expect("a day of a month");
+        for (grain, key, model, tags) in [
+            ("key", true, false, false),
+            ("model", false, true, false),
+            ("tags", false, false, true),
+            ("key_model", true, true, false),
+            ("all", true, true, true),
         ] {
             let of = |text: &str, known: bool| if known { text.to_owned() } else { String::new() };
             let cell = spend_rollup::Model {
                 grain: grain.into(),
-                day,
+                month,
+                series: String::new(),
                 tenant_id: row.tenant_id.clone(),
                 virtual_key_id: of(&row.virtual_key_id, key),
                 provider: of(&row.provider, model),
                 requested_model: of(&row.requested_model, model),
                 served_model: of(&row.served_model, model),
                 tags: of(&row.tags, tags),
-                requests: 0,
-                input_tokens: 0,
-                output_tokens: 0,
-                cost_usd: 0,
-                cost_nano_usd: 0,
+                days: String::new(),
             };
-            let sum = sums.entry(format!("{cell:?}")).or_insert(cell);
-            let cost = row.cost_nano_usd.unwrap_or_default();
-            sum.requests += 1;
-            sum.input_tokens = sum.input_tokens.saturating_add(row.input_tokens);
-            sum.output_tokens = sum.output_tokens.saturating_add(row.output_tokens);
-            sum.cost_usd += cost / 1_000_000_000;
-            sum.cost_nano_usd += cost % 1_000_000_000;
+            let (_, days) = sums.entry(format!("{cell:?}")).or_insert_with(|| (cell, DaySums::default()));
+            let one = Sums {
+                requests: 1,
+                input_tokens: row.input_tokens as u64,
+                output_tokens: row.output_tokens as u64,
+                cost_nano_usd: row.cost_nano_usd.unwrap_or_default().into(),
+            };
+            days.add(day, &one);
         }
     }
-    sums.values().map(|row| format!("{row:?}")).collect()
+    sums.into_values()
+        .map(|(cell, days)| format!("{:?}", spend_rollup::Model { days: days.column(), ..cell }))
+        .collect()
 }
 
 #[tokio::test]
@@ -191,15 +192,16 @@ async fn counts_by_day_stop_at_the_largest_number_and_costs_go_on() {
     let (tenant, key) = (TenantId::generate(), VirtualKeyId::generate());
     for _ in 0..3 {
         let mut huge = record(tenant, key, at("2026-11-21"), Some(NanoUsd::MAX));
-        huge.usage.input = u64::MAX / 3;
+        huge.usage.input = u64::MAX / 2;
         write(&db, &[huge]).await;
     }
-    let sums = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
-    assert_eq!(sums.len(), 7);
-    for sum in sums {
-        assert_eq!((sum.requests, sum.input_tokens), (3, i64::MAX), "{}", sum.grain);
-        let cost = i128::from(sum.cost_usd) * 1_000_000_000 + i128::from(sum.cost_nano_usd);
-        assert_eq!(cost, 3 * i128::from(NanoUsd::MAX.nano()));
+    let rows = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        let days = DaySums::read(&row.days).expect("days");
+        let (day, sums) = days.iter().next().expect("a day");
+        assert_eq!((day, sums.requests, sums.input_tokens), (20, 3, u64::MAX), "{}", row.grain);
+        assert_eq!(sums.cost_nano_usd, 3 * i128::from(NanoUsd::MAX.nano()));
     }
 }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use sea_orm::DbBackend;
 
 use super::*;
 
@@ -30,7 +31,7 @@ async fn p01_a_settled_request_moves_from_leased_to_settled() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fits_costs_six_statements() {
+async fn a_batch_that_fits_costs_few_statements() {
     let db = testing::store().await;
     let one = join(&db).await;
     let (key, tenant) = a_pair();
@@ -40,8 +41,10 @@ async fn a_batch_that_fits_costs_six_statements() {
     let charges: Vec<_> = (0..20).map(|_| charge(&[key, tenant], 2, &[(key, 100), (tenant, 100)])).collect();
     let before = db.statements().writes;
     db.apply(one, &charges, 1).await.expect("applied");
-    // The fence, the rows, what is leased, the counters, the leases.
-    assert_eq!(db.statements().writes - before, 6);
+    // The fence, the rows, what is leased, the counters, the leases; then the sums by day, which are read and written
+    // back, and which Postgres can only lock where they are.
+    let sums = if db.reader().get_database_backend() == DbBackend::Postgres { 3 } else { 2 };
+    assert_eq!(db.statements().writes - before, 5 + sums);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000010_provider_key_use"
+        "m20261121_000009_provider_key_use"
     }
 }
 

@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000008_instance_run"
+        "m20261121_000007_instance_run"
     }
 }
 

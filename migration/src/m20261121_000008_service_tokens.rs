@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000009_service_tokens"
+        "m20261121_000008_service_tokens"
     }
 }
 

@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000012_master_keys"
+        "m20261121_000011_master_keys"
     }
 }
 

@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000011_config_variables"
+        "m20261121_000010_config_variables"
     }
 }
 

@@ -6,7 +6,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m20261121_000007_budgets"
+        "m20261121_000006_budgets"
     }
 }
 
