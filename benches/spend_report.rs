@@ -199,6 +199,9 @@ async fn main() {
     if !is_written {
         fill(&store, rows).await;
     }
+    let written: i64 =
+        query(&store, "SELECT COUNT(*) FROM usage_record").await[0].try_get_by_index(0).expect("a count");
+    assert_eq!(written as u64, rows, "`--dir` has another month; delete it");
     for row in query(&store, "SELECT grain, COUNT(*) FROM spend_rollup GROUP BY grain ORDER BY 2").await {
         let (grain, count): (String, i64) =
             (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a count"));

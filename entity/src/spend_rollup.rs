@@ -29,7 +29,7 @@ pub struct Model {
     /// JSON object of strings.
     pub tags: String,
     /// JSON, for each day that has any: how many days it lies after the first, requests, input tokens, output tokens,
-    /// nano-USD.
+    /// dollars, and the nano-dollars below them.
     pub days: String,
 }
 

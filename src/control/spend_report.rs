@@ -1,6 +1,6 @@
 //! Sums of spend as an answer: by which groups, as JSON, as CSV.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
@@ -88,7 +88,7 @@ impl SpendReport {
     /// The groups as text, in the heading's columns.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> {
         self.groups.iter().map(|group| {
-            let values = group.values.iter().map(|value| value.clone().unwrap_or_default());
+            let values = group.values.iter().map(|value| value.as_deref().unwrap_or_default().to_owned());
             values.chain(texts(&group.sums)).collect()
         })
     }
@@ -145,7 +145,7 @@ impl Serialize for SpendReport {
 
 struct SpendRow<'a> {
     columns: &'a [String],
-    values: &'a [Option<String>],
+    values: &'a [Option<Arc<str>>],
     sums: &'a Sums,
     /// Only known of the whole.
     unreconciled: Option<i64>,
@@ -155,7 +155,7 @@ impl Serialize for SpendRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (column, value) in self.columns.iter().zip(self.values) {
-            map.serialize_entry(column, value)?;
+            map.serialize_entry(column, &value.as_deref())?;
         }
         map.serialize_entry("requests", &self.sums.requests)?;
         map.serialize_entry("input_tokens", &self.sums.input_tokens)?;

@@ -5,7 +5,9 @@
 //! coarsest that knows what it asks about. Tags are free texts and may be different in every request: then the grains
 //! that look at them are as long as the usage table, and those that do not stay short.
 //!
-//! A row is read, added to and written back, in the transaction that writes the usage rows.
+//! A row is read, added to and written back, in the transaction that writes the usage rows. So a row whose days cannot be
+//! read, which only somebody else can have written, refuses the charges that it would count: they are set aside, as
+//! all charges that the database does not take.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, sync::LazyLock};
 
@@ -17,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::{
     StoreError, Tx,
     day_sums::{DaySums, Sums},
-    many::{ROWS_AT_ONCE, parameters, room},
+    many::{ROWS_AT_ONCE, filled, parameters, room},
     rows,
 };
 use crate::domain::{ModelName, ModelRef, TenantId, Timestamp, UsageRecord, VirtualKeyId};
@@ -80,13 +82,7 @@ impl Grain {
 /// The first day of the month that a day is in, in days since 1970-01-01, and how many days the day lies after it.
 pub(super) fn month_of(day: i64) -> (i64, u8) {
     let after = Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().day0();
-    (day - i64::from(after), after.try_into().unwrap_or(u8::MAX))
-}
-
-/// The first day of the month after the one that begins with `month`.
-pub(super) fn month_after(month: i64) -> i64 {
-    // The 32nd day of a month is one of the first days of the next.
-    month_of(month + 31).0
+    (day - i64::from(after), u8::try_from(after).expect("a month has at most 31 days"))
 }
 
 /// What the finest grain tells requests apart by, as a record has it, and the day.
@@ -114,30 +110,30 @@ impl<'a> Added<'a> {
     /// Adds it to the table. Rows are locked in the order of their keys, so that two instances that add to the same ones
     /// wait and do not deadlock.
     pub(super) async fn write(self, tx: &Tx) -> Result<(), StoreError> {
-        let spelt: Vec<_> = self.0.into_iter().map(spell).collect();
+        let spelt: Vec<_> = self.0.into_iter().map(texts_of).collect();
         let mut rows = rows_of(&spelt);
         if tx.get_database_backend() == DbBackend::Postgres {
             // A row that is not there cannot be locked. So all are made before the first is locked: whoever holds a lock then
             // waits for no row that another is about to make. SQLite has one writer.
-            let kept = kept(tx, Task::Find, &rows).await?;
+            let kept = kept(tx, Step::Look, &rows).await?;
             let absent = rows.iter().zip(kept).filter(|(_, kept)| kept.is_none());
             let empty: Vec<_> = absent
                 .map(|(row, _)| Row { series: row.series.clone(), sums: DaySums::default(), ..*row })
                 .collect();
-            run(tx, Task::Make, &empty).await?;
+            run(tx, Step::Make, &empty).await?;
         }
-        let kept = kept(tx, Task::Lock, &rows).await?;
+        let kept = kept(tx, Step::Find, &rows).await?;
         for (row, kept) in rows.iter_mut().zip(kept) {
             row.sums.add_all(&kept.unwrap_or_default());
         }
-        run(tx, Task::Put, &rows).await
+        run(tx, Step::Put, &rows).await
     }
 }
 
 /// A day, what is told apart within it as texts, and what there is of it.
 type Spelt = (i64, [String; 6], Sums);
 
-fn spell(((day, tenant, key, served, requested, tags), sums): (Finest<'_>, Sums)) -> Spelt {
+fn texts_of(((day, tenant, key, served, requested, tags), sums): (Finest<'_>, Sums)) -> Spelt {
     let texts = [
         tenant.to_string(),
         key.to_string(),
@@ -214,22 +210,22 @@ const TEXTS: [Column; 6] = [
     Column::Tags,
 ];
 
-/// What is done with many rows at once.
+/// A step of adding to many rows at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Task {
-    /// Answers the sums that the table has, by number.
+enum Step {
+    /// Answers which rows are there, by number, as rows without days.
+    Look,
+    /// Locks rows and answers their days, by number.
     Find,
-    /// The same, and locks the rows.
-    Lock,
     /// Makes rows where there are none.
     Make,
     /// Makes rows, or writes their sums in place of those that are there.
     Put,
 }
 
-impl Task {
+impl Step {
     const fn finds(self) -> bool {
-        matches!(self, Self::Find | Self::Lock)
+        matches!(self, Self::Look | Self::Find)
     }
 
     /// How many values of a row it takes.
@@ -254,20 +250,16 @@ impl Task {
     fn statement(self, backend: DbBackend, rows: usize) -> Cow<'static, str> {
         const SIZES: usize = ROWS_AT_ONCE.ilog2() as usize + 1;
         type Statements = LazyLock<[String; SIZES]>;
-        fn of_every_size(task: Task) -> [String; SIZES] {
-            std::array::from_fn(|power| task.spell(DbBackend::Sqlite, 1 << power))
+        fn of_every_size(step: Step) -> [String; SIZES] {
+            std::array::from_fn(|power| step.spell(DbBackend::Sqlite, 1 << power))
         }
-        static FIND: Statements = LazyLock::new(|| of_every_size(Task::Find));
-        static MAKE: Statements = LazyLock::new(|| of_every_size(Task::Make));
-        static PUT: Statements = LazyLock::new(|| of_every_size(Task::Put));
-        let spelt = match (backend, self) {
-            (DbBackend::Postgres, _) => return self.spell(backend, rows).into(),
-            // SQLite's writer has locked them all.
-            (_, Self::Find | Self::Lock) => &FIND,
-            (_, Self::Make) => &MAKE,
-            (_, Self::Put) => &PUT,
-        };
-        spelt[rows.ilog2() as usize].as_str().into()
+        static FIND: Statements = LazyLock::new(|| of_every_size(Step::Find));
+        static PUT: Statements = LazyLock::new(|| of_every_size(Step::Put));
+        match (backend, self) {
+            (DbBackend::Sqlite, Self::Find) => FIND[rows.ilog2() as usize].as_str().into(),
+            (DbBackend::Sqlite, Self::Put) => PUT[rows.ilog2() as usize].as_str().into(),
+            _ => self.spell(backend, rows).into(),
+        }
     }
 
     fn spell(self, backend: DbBackend, rows: usize) -> String {
@@ -276,11 +268,14 @@ impl Task {
         let values = parameters(backend, 0, rows, self.width());
         if self.finds() {
             let same = KEY.map(|column| format!("spend_rollup.{0} = given.{0}", column.as_str()));
+            let days = if self == Self::Look { "'[]'" } else { "days" };
+            // SQLite's one writer has locked everything.
+            let locks = self == Self::Find && backend == DbBackend::Postgres;
             return format!(
                 "WITH given (number, {key}) AS (VALUES {values})
-                SELECT number, (SELECT days FROM spend_rollup WHERE {same} {lock}) FROM given",
+                SELECT number, (SELECT {days} FROM spend_rollup WHERE {same} {lock}) FROM given",
                 same = same.join(" AND "),
-                lock = if self == Self::Lock { "FOR UPDATE" } else { "" },
+                lock = if locks { "FOR UPDATE" } else { "" },
             );
         }
         let action = if self == Self::Make { "NOTHING" } else { "UPDATE SET days = excluded.days" };
@@ -292,21 +287,22 @@ impl Task {
     /// Its statement with the values of some rows; the last of them again until it is full, with numbers that none has.
     fn of(self, backend: DbBackend, rows: &[Row<'_>]) -> Statement {
         let room = room(backend, rows.len());
+        let rows: Vec<&Row<'_>> = rows.iter().collect();
         let mut values = Vec::with_capacity(room * self.width());
-        for number in 0..room {
-            self.values(number, &rows[number.min(rows.len() - 1)], &mut values);
+        for (number, row) in filled(&rows, room, |last| *last).enumerate() {
+            self.values(number, row, &mut values);
         }
         Statement::from_sql_and_values(backend, self.statement(backend, room), values)
     }
 }
 
 /// The sums that the table has of these rows, in their order.
-async fn kept(tx: &Tx, find: Task, rows: &[Row<'_>]) -> Result<Vec<Option<DaySums>>, StoreError> {
+async fn kept(tx: &Tx, step: Step, rows: &[Row<'_>]) -> Result<Vec<Option<DaySums>>, StoreError> {
     let mut kept = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(ROWS_AT_ONCE) {
         let first = kept.len();
         kept.resize_with(first + chunk.len(), || None);
-        for row in tx.query_all_raw(find.of(tx.get_database_backend(), chunk)).await? {
+        for row in tx.query_all_raw(step.of(tx.get_database_backend(), chunk)).await? {
             let number: i64 = row.try_get_by_index(0)?;
             let place = usize::try_from(number).ok().and_then(|number| kept.get_mut(first + number));
             if let (Some(place), Some(days)) = (place, row.try_get_by_index::<Option<String>>(1)?) {
@@ -317,9 +313,9 @@ async fn kept(tx: &Tx, find: Task, rows: &[Row<'_>]) -> Result<Vec<Option<DaySum
     Ok(kept)
 }
 
-async fn run(tx: &Tx, task: Task, rows: &[Row<'_>]) -> Result<(), StoreError> {
+async fn run(tx: &Tx, step: Step, rows: &[Row<'_>]) -> Result<(), StoreError> {
     for chunk in rows.chunks(ROWS_AT_ONCE) {
-        tx.execute_raw(task.of(tx.get_database_backend(), chunk)).await?;
+        tx.execute_raw(step.of(tx.get_database_backend(), chunk)).await?;
     }
     Ok(())
 }
@@ -329,19 +325,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_month_goes_from_its_first_day_to_the_next_ones() {
+    fn a_day_is_in_the_month_that_began_last() {
         let day = |text: &str| Timestamp::parse(text).expect("a time").millis() / DAY_MILLIS;
-        for (one, first, next) in [
-            ("2026-10-01", "2026-10-01", "2026-11-01"),
-            ("2026-10-31", "2026-10-01", "2026-11-01"),
-            ("2026-12-31", "2026-12-01", "2027-01-01"),
-            ("2028-02-29", "2028-02-01", "2028-03-01"),
-            ("2026-02-28", "2026-02-01", "2026-03-01"),
-            ("1970-01-01", "1970-01-01", "1970-02-01"),
+        for (one, first) in [
+            ("2026-10-01", "2026-10-01"),
+            ("2026-10-31", "2026-10-01"),
+            ("2026-12-31", "2026-12-01"),
+            ("2028-02-29", "2028-02-01"),
+            ("2026-02-28", "2026-02-01"),
+            ("1970-01-01", "1970-01-01"),
         ] {
             let (month, after) = month_of(day(one));
             assert_eq!((month, month + i64::from(after)), (day(first), day(one)), "{one}");
-            assert_eq!(month_after(month), day(next), "{one}");
         }
+    }
+
+    /// Rows are found by it for ever.
+    #[test]
+    fn a_series_is_told_apart_by_every_text_and_its_place() {
+        let texts = ["tnt_1", "vk_1", "openai", "smart", "openai/gpt", r#"{"team":"a"}"#];
+        assert_eq!(series(&texts), "12879e4d1a33055e47a73b9c0d2240a3");
+        assert_ne!(series(&["ab", "", "", "", "", ""]), series(&["a", "b", "", "", "", ""]));
+        assert_ne!(series(&["", "a", "", "", "", ""]), series(&["a", "", "", "", "", ""]));
     }
 }

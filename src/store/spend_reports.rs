@@ -5,26 +5,19 @@
 //! summed by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a plain sum of
 //! 64-bit amounts can overflow, which is an error on SQLite.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
-    iter,
-    pin::pin,
-};
+use std::{borrow::Cow, collections::HashMap, fmt::Write, pin::pin, sync::Arc};
 
-use entity::{spend_rollup, usage_pruned, virtual_key};
+use entity::{usage_pruned, virtual_key};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, StreamTrait,
+    Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, QueryResult, StreamTrait,
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 use tokio_stream::StreamExt;
 
 use super::{
     Store, StoreError, TenantScope, Tx, UsageFilter,
-    day_sums::{DaySums, Sums},
-    rollup::{DAY_MILLIS, Grain, month_after},
+    day_sums::{DaySums, NANO_PER_USD, Sums},
+    rollup::{DAY_MILLIS, Grain, month_of},
     rows,
 };
 use crate::domain::Timestamp;
@@ -33,10 +26,7 @@ use crate::domain::Timestamp;
 pub const MAX_GROUPS: usize = 50_000;
 
 /// How many rows of a month are read at once.
-const ROWS_READ_AT_ONCE: u64 = 500;
-
-/// What a dollar has of nano-dollars.
-const NANO: i64 = 1_000_000_000;
+const ROWS_READ_AT_ONCE: u64 = if cfg!(test) { 3 } else { 500 };
 
 /// Which requests are summed.
 pub type SpendFilter = UsageFilter;
@@ -62,7 +52,7 @@ pub enum GroupKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Its values.
-    pub values: Vec<Option<String>>,
+    pub values: Vec<Option<Arc<str>>>,
     /// Its sums.
     pub sums: Sums,
 }
@@ -101,7 +91,7 @@ impl From<sea_orm::DbErr> for SpendError {
     }
 }
 
-/// A part of a report that one query answers.
+/// A part of a report that is read in one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// From this UTC day on, up to that one.
@@ -134,17 +124,6 @@ impl Part {
             parts.push(Self::Millis(end * DAY_MILLIS, to));
         }
         parts
-    }
-
-    /// The months that its days are in, of those from one to another of which there are sums.
-    fn months(self, kept: Option<(i64, i64)>) -> Vec<i64> {
-        let (Self::Days(from, to), Some((first, last))) = (self, kept) else { return Vec::new() };
-        iter::successors(Some(first), |month| Some(month_after(*month)))
-            .take_while(|month| *month <= last)
-            .filter(|month| {
-                from.is_none_or(|from| from < month_after(*month)) && to.is_none_or(|to| *month < to)
-            })
-            .collect()
     }
 
     /// Whether it needs rows from before `moment`.
@@ -230,8 +209,8 @@ impl Question<'_> {
             "COUNT(*)",
             "SUM(input_tokens)",
             "SUM(output_tokens)",
-            &format!("SUM(cost_nano_usd / {NANO})"),
-            &format!("SUM(cost_nano_usd % {NANO})"),
+            &format!("SUM(cost_nano_usd / {NANO_PER_USD})"),
+            &format!("SUM(cost_nano_usd % {NANO_PER_USD})"),
         ];
         Query::select()
             .exprs(by.clone())
@@ -255,21 +234,24 @@ fn whole(sum: &str) -> Expr {
 }
 
 /// The columns of some rows of a month, a line for each row.
-struct Page {
+struct Lines {
     columns: Vec<String>,
     days: String,
     /// The last row's.
     series: String,
 }
 
-impl Page {
+impl Lines {
     /// Reads what [`Question::of_month`] asked for; `None` when there were no rows.
     fn read(row: &QueryResult, columns: usize) -> Result<Option<Self>, StoreError> {
         let Some(days) = row.try_get_by_index::<Option<String>>(columns)? else { return Ok(None) };
-        let columns_read = (0..columns).map(|place| row.try_get_by_index(place)).collect::<Result<_, _>>()?;
-        Ok(Some(Self { columns: columns_read, days, series: row.try_get_by_index(columns + 1)? }))
+        let texts = (0..columns).map(|place| row.try_get_by_index(place)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { columns: texts, days, series: row.try_get_by_index(columns + 1)? }))
     }
 }
+
+/// Groups that differ in their day only: the values of the other keys, and the sums by day, in their order, or under 0.
+type DayGroups = (Vec<Option<Arc<str>>>, Vec<(i64, Sums)>);
 
 /// Groups as they are found.
 struct Groups<'a> {
@@ -277,8 +259,7 @@ struct Groups<'a> {
     by_day: bool,
     /// Places in `groups`, by [`Groups::name`].
     places: HashMap<String, usize>,
-    /// The values of each but the day, and the sums by day, or under 0.
-    groups: Vec<(Vec<Option<String>>, BTreeMap<i64, Sums>)>,
+    groups: Vec<DayGroups>,
     /// How many there are, each day one.
     count: usize,
     total: Sums,
@@ -300,18 +281,27 @@ impl<'a> Groups<'a> {
         self.count > MAX_GROUPS
     }
 
-    /// Adds the rows of a page, of the days that are asked for.
-    fn add_page(&mut self, page: &Page, month: i64, asked: impl Fn(i64) -> bool) -> Result<(), StoreError> {
-        let mut lines: Vec<_> = page.columns.iter().map(|column| column.split('\n')).collect();
-        let mut columns = Vec::with_capacity(lines.len());
-        for days in page.days.split('\n') {
+    /// Adds rows of a month, of the days that are asked for.
+    fn add_lines(
+        &mut self,
+        lines: &Lines,
+        month: i64,
+        asked: impl Fn(i64) -> bool,
+    ) -> Result<(), StoreError> {
+        const UNEVEN: StoreError =
+            StoreError::Corrupt { table: "spend_rollup", what: "a text has more than one line" };
+        let mut texts: Vec<_> = lines.columns.iter().map(|column| column.split('\n')).collect();
+        let mut columns = Vec::with_capacity(texts.len());
+        for days in lines.days.split('\n') {
             columns.clear();
-            columns.extend(lines.iter_mut().map(|lines| lines.next().unwrap_or_default()));
+            for lines in &mut texts {
+                columns.push(lines.next().ok_or(UNEVEN)?);
+            }
             let days = DaySums::read(days)?;
             let days = days.iter().map(|(after, sums)| (month + i64::from(after), sums));
             self.add(&columns, days.filter(|(day, _)| asked(*day)))?;
         }
-        Ok(())
+        if texts.iter_mut().any(|lines| lines.next().is_some()) { Err(UNEVEN) } else { Ok(()) }
     }
 
     /// Adds sums to the groups of what has these columns, which are [`Question::columns`].
@@ -320,13 +310,18 @@ impl<'a> Groups<'a> {
         columns: &[&str],
         days: impl IntoIterator<Item = (i64, &'s Sums)>,
     ) -> Result<(), StoreError> {
+        let mut days = days.into_iter().peekable();
+        // What has no day that is asked for makes no group: a month may have millions of such tags.
+        if days.peek().is_none() {
+            return Ok(());
+        }
         let values = self.values(columns)?;
         let name = name(&values);
         let place = match self.places.get(&name) {
             Some(place) => *place,
             None => {
-                let owned = values.into_iter().map(|value| value.map(Cow::into_owned)).collect();
-                self.groups.push((owned, BTreeMap::new()));
+                let owned = values.into_iter().map(|value| value.map(Arc::from)).collect();
+                self.groups.push((owned, Vec::new()));
                 self.places.insert(name, self.groups.len() - 1);
                 self.groups.len() - 1
             }
@@ -334,7 +329,11 @@ impl<'a> Groups<'a> {
         let group = &mut self.groups[place].1;
         let before = group.len();
         for (day, sums) in days {
-            group.entry(if self.by_day { day } else { 0 }).or_default().add(sums);
+            let day = if self.by_day { day } else { 0 };
+            match group.binary_search_by_key(&day, |(day, _)| *day) {
+                Ok(place) => group[place].1.add(sums),
+                Err(place) => group.insert(place, (day, *sums)),
+            }
             self.total.add(sums);
         }
         self.count += group.len() - before;
@@ -402,8 +401,7 @@ fn name(values: &[Option<Cow<'_, str>>]) -> String {
 }
 
 impl Store {
-    /// Sums by group, and of everything. At most [`MAX_GROUPS`] + 1 groups: one more than allowed tells that there are
-    /// too many.
+    /// Sums by group, and of everything. More than [`MAX_GROUPS`] groups tell that there are too many.
     ///
     /// # Errors
     /// [`SpendError::Pruned`] when a bound lies inside a day whose rows were deleted.
@@ -424,12 +422,11 @@ impl Store {
         let scope = tenant_of_key(&moment, scope, filter).await?;
         let question = Question { scope, filter, keys };
         let mut groups = Groups::by(keys);
-        let kept = months_kept(&moment).await?;
         for part in parts {
             match part {
                 Part::Days(from, to) => {
                     let asked = |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day < to);
-                    for month in part.months(kept) {
+                    for month in months(&moment, from, to).await? {
                         add_month(&moment, &question, month, asked, &mut groups).await?;
                     }
                 }
@@ -452,15 +449,15 @@ async fn add_month(
     let columns = question.columns().len();
     let after = async |series: &str| {
         let row = tx.query_one(&question.of_month(month, series)).await?;
-        row.map_or(Ok(None), |row| Page::read(&row, columns))
+        row.map_or(Ok(None), |row| Lines::read(&row, columns))
     };
     let mut next = after("").await?;
-    while let Some(page) = next
+    while let Some(lines) = next
         && !groups.are_too_many()
     {
         // The database gathers the next ones while these are added.
         let (found, added) =
-            tokio::join!(after(&page.series), async { groups.add_page(&page, month, &asked) });
+            tokio::join!(after(&lines.series), async { groups.add_lines(&lines, month, &asked) });
         added?;
         next = found?;
     }
@@ -499,16 +496,24 @@ async fn tenant_of_key(tx: &Tx, scope: TenantScope, filter: &SpendFilter) -> Res
     row.map_or(Ok(scope), |row| Ok(TenantScope::only(rows::id("virtual_key", &row.tenant_id)?)))
 }
 
-/// The first and the last month of which there are sums, if there are any.
-async fn months_kept(tx: &Tx) -> Result<Option<(i64, i64)>, StoreError> {
-    use spend_rollup::{Column, Entity};
-    let kept = |order| {
-        let months = Entity::find().select_only().column(Column::Month);
-        months.filter(Column::Grain.eq(Grain::Key.as_str())).order_by(Column::Month, order)
-    };
-    let first = kept(Order::Asc).into_tuple().one(tx).await?;
-    let last = kept(Order::Desc).into_tuple().one(tx).await?;
-    Ok(first.zip(last))
+/// The months of which there are sums and that have a day from one on and up to another. Asked for one after the other:
+/// between one request with its clock at 1970 and all others there are hundreds that have none.
+async fn months(tx: &Tx, from: Option<i64>, to: Option<i64>) -> Result<Vec<i64>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = from.map_or(i64::MIN, |from| month_of(from).0 - 1);
+    loop {
+        let next = Query::select()
+            .expr(Expr::cust("MIN(month)"))
+            .from(Alias::new("spend_rollup"))
+            .and_where(column("grain").eq(Grain::Key.as_str()))
+            .and_where(column("month").gt(after))
+            .take();
+        let row = tx.query_one(&next).await?;
+        let month = row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten();
+        let Some(month) = month.filter(|month| to.is_none_or(|to| *month < to)) else { return Ok(found) };
+        found.push(month);
+        after = month;
+    }
 }
 
 /// How far usage rows were deleted, if they were.
@@ -519,14 +524,14 @@ pub(super) async fn pruned_before(tx: &Tx) -> Result<Option<Timestamp>, StoreErr
 
 /// What days are called, each told once: a report has a day in many of its rows.
 #[derive(Default)]
-struct DayNames(HashMap<i64, String>);
+struct DayNames(HashMap<i64, Arc<str>>);
 
 impl DayNames {
-    fn of(&mut self, day: i64) -> String {
+    fn of(&mut self, day: i64) -> Arc<str> {
         let name = self.0.entry(day).or_insert_with(|| {
-            Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().format("%Y-%m-%d").to_string()
+            Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).utc().format("%Y-%m-%d").to_string().into()
         });
-        name.clone()
+        Arc::clone(name)
     }
 }
 
@@ -542,7 +547,7 @@ fn read_sums(row: &QueryResult, place: usize) -> Result<Sums, StoreError> {
         requests: count(0)?,
         input_tokens: count(1)?,
         output_tokens: count(2)?,
-        cost_nano_usd: i128::from(usd) * i128::from(NANO) + i128::from(nano),
+        cost_nano_usd: i128::from(usd) * i128::from(NANO_PER_USD) + i128::from(nano),
     })
 }
 

@@ -472,14 +472,14 @@ fn a_spend_rollup() -> spend_rollup::Model {
     spend_rollup::Model {
         grain: "all".into(),
         month: 20_758,
-        series: "0123456789abcdef".into(),
+        series: "0123456789abcdef0123456789abcdef".into(),
         tenant_id: "tnt_1".into(),
         virtual_key_id: "vk_1".into(),
         provider: "openai".into(),
         requested_model: "smart".into(),
         served_model: "openai/gpt".into(),
         tags: format!("{{\"note\":\"\\\"{}\"}}", "é".repeat(4_000)),
-        days: "[[30,1,9223372036854775807,2,3]]".into(),
+        days: "[[30,1,9223372036854775807,2,3,4]]".into(),
     }
 }
 

@@ -245,3 +245,29 @@ async fn sums_are_whole_however_many_different_tags_there_are() {
     assert_eq!(report["total"]["cost_micro_usd"], 50_011);
     house.get(&format!("/api/spend?group_by=tag:user&{span}")).await.refused(400, "too_many_groups");
 }
+
+#[tokio::test]
+async fn a_report_of_too_many_groups_is_refused_where_they_come_from_the_sums_by_day() {
+    let house = House::new().await;
+    let key = key(&house, house.default_tenant).await;
+    house.record(&[usage(house.default_tenant, key, "openai/x", "2026-11-20", Some(1_000))]).await;
+    let days: Vec<_> = (0..30).map(|day| format!("[{day},1,2,3,0,4]")).collect();
+    let more = format!(
+        "INSERT INTO spend_rollup (grain, month, series, tenant_id, virtual_key_id, provider, requested_model,
+            served_model, tags, days)
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1666)
+        SELECT grain, month, 'series-' || i, tenant_id, 'vk-' || i, provider, requested_model, served_model, tags,
+            '[{}]'
+        FROM spend_rollup, n WHERE grain = 'key' AND virtual_key_id NOT LIKE 'vk-%'",
+        days.join(",")
+    );
+    house.control.store.tamper(&more).await;
+    let report = house.get("/api/spend?group_by=day,key").await.expect(200);
+    assert_eq!(report["data"].as_array().map(Vec::len), Some(1_666 * 30 + 1));
+    assert_eq!(report["total"]["requests"], 1_666 * 30 + 1);
+    let one_more =
+        more.replace("1666", "1").replace("'series-'", "'another-'").replace("'vk-'", "'vk-another-'");
+    house.control.store.tamper(&one_more).await;
+    house.get("/api/spend?group_by=day,key").await.refused(400, "too_many_groups");
+    assert_eq!(house.get("/api/spend?group_by=key").await.expect(200)["total"]["requests"], 1_667 * 30 + 1);
+}

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -54,29 +56,50 @@ fn whole_days_come_from_the_sums_and_the_rest_from_the_rows() {
     }
 }
 
-#[test]
-fn a_month_is_read_when_one_of_its_days_is_asked_for_and_has_sums() {
+#[tokio::test]
+async fn a_month_is_read_when_one_of_its_days_is_asked_for_and_has_sums() {
+    let db = testing::store().await;
     let day = |text: &str| at(text).millis() / DAY_MILLIS;
-    let kept = Some((day("2026-09-01"), day("2027-01-01")));
-    for (from, to, months) in [
+    // A request whose clock was wrong makes no months between.
+    for started in ["1970-01-20", "2026-10-31", "2026-11-01", "2026-12-05"] {
+        write(&db, &[record(TenantId::generate(), VirtualKeyId::generate(), at(started), None)]).await;
+    }
+    let moment = db.snapshot().await.expect("a snapshot");
+    for (from, to, wanted) in [
         (Some("2026-10-01"), Some("2026-11-01"), vec!["2026-10-01"]),
         (Some("2026-10-31"), Some("2026-11-02"), vec!["2026-10-01", "2026-11-01"]),
-        (Some("2026-12-31"), None, vec!["2026-12-01", "2027-01-01"]),
-        (None, Some("2026-10-01"), vec!["2026-09-01"]),
-        (Some("1970-01-01"), Some("2026-09-01"), vec![]),
+        (Some("2026-12-31"), None, vec!["2026-12-01"]),
+        (None, Some("2026-10-01"), vec!["1970-01-01"]),
+        (None, None, vec!["1970-01-01", "2026-10-01", "2026-11-01", "2026-12-01"]),
+        (Some("2026-02-01"), Some("2026-09-01"), vec![]),
         (Some("2027-02-01"), None, vec![]),
     ] {
-        let months: Vec<_> = months.into_iter().map(day).collect();
-        assert_eq!(Part::Days(from.map(day), to.map(day)).months(kept), months, "{from:?} {to:?}");
+        let found = months(&moment, from.map(day), to.map(day)).await.expect("months");
+        assert_eq!(found, wanted.into_iter().map(day).collect::<Vec<_>>(), "{from:?} {to:?}");
     }
-    assert_eq!(Part::Days(None, None).months(kept).len(), 5);
-    assert_eq!(Part::Days(None, None).months(None), [0; 0]);
-    assert_eq!(Part::Millis(0, HOUR).months(kept), [0; 0]);
+}
+
+#[test]
+fn what_has_no_day_that_is_asked_for_makes_no_group() {
+    let keys = [GroupKey::Key];
+    let mut groups = Groups::by(&keys);
+    let lines = Lines {
+        columns: vec!["vk_1\nvk_2".into()],
+        days: "[[4,1,0,0,0,0]]\n[[5,1,0,0,0,0]]".into(),
+        series: String::new(),
+    };
+    groups.add_lines(&lines, 100, |day| day == 105).expect("added");
+    assert_eq!((groups.places.len(), groups.groups.len(), groups.count, groups.total.requests), (1, 1, 1, 1));
+    for (columns, days) in [("vk_1", "[]\n[]"), ("vk_1\nvk_2\nvk_3", "[]\n[]")] {
+        let uneven = Lines { columns: vec![columns.into()], days: days.into(), series: String::new() };
+        let answer = groups.add_lines(&uneven, 100, |_| true);
+        assert!(matches!(answer, Err(StoreError::Corrupt { table: "spend_rollup", .. })), "{columns}");
+    }
 }
 
 /// What a report must say, by adding up records one by one.
 fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys: &[GroupKey]) -> Spend {
-    let mut groups = BTreeMap::<Vec<Option<String>>, Sums>::new();
+    let mut groups = BTreeMap::<Vec<Option<Arc<str>>>, Sums>::new();
     let mut total = Sums::default();
     if keys.is_empty() {
         groups.insert(vec![], Sums::default());
@@ -102,6 +125,7 @@ fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys
             GroupKey::Day => Some(record.started_at.to_string()[..10].to_owned()),
             GroupKey::Tag(name) => record.tags.get(name).cloned(),
         });
+        let values = values.map(|value| value.map(Arc::from));
         let sums = Sums {
             requests: 1,
             input_tokens: record.usage.input_total(),

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     domain::{Scope, SpendWindow, TenantId, Timestamp, VirtualKeyId, WindowIndex, Zone},
     store::{
-        Store,
+        GroupKey, SpendFilter, Store, TenantScope,
         day_sums::{DaySums, Sums},
         testing::{self, record},
     },
@@ -23,7 +23,7 @@ async fn write(db: &Store, records: &[UsageRecord]) {
 }
 
 /// All three tables, in an order of their own.
-async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, BTreeSet<String>) {
+async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, Vec<String>) {
     let rows = usage_record::Entity::find().all(db.reader()).await.expect("rows");
     let counters = spend_counter::Entity::find().all(db.reader()).await.expect("counters");
     let mut by_day = spend_rollup::Entity::find().all(db.reader()).await.expect("sums");
@@ -32,11 +32,13 @@ async fn tables(db: &Store) -> (Vec<String>, BTreeSet<String>, BTreeSet<String>)
     let mut rows: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
     rows.sort();
     let text = |row: &dyn std::fmt::Debug| format!("{row:?}");
-    (rows, counters.iter().map(|row| text(row)).collect(), by_day.iter().map(|row| text(row)).collect())
+    let mut by_day: Vec<_> = by_day.iter().map(|row| text(row)).collect();
+    by_day.sort();
+    (rows, counters.iter().map(|row| text(row)).collect(), by_day)
 }
 
 /// The sums by day as they must be, of the rows that are there.
-async fn sums_of_rows(db: &Store) -> BTreeSet<String> {
+async fn sums_of_rows(db: &Store) -> Vec<String> {
     let mut sums = BTreeMap::<_, (spend_rollup::Model, DaySums)>::new();
     for row in usage_record::Entity::find().all(db.reader()).await.expect("rows") {
         let first = Timestamp::from_millis(row.started_at).utc().format("%Y-%m-01").to_string();
@@ -72,9 +74,12 @@ async fn sums_of_rows(db: &Store) -> BTreeSet<String> {
             days.add(day, &one);
         }
     }
-    sums.into_values()
+    let mut sums: Vec<_> = sums
+        .into_values()
         .map(|(cell, days)| format!("{:?}", spend_rollup::Model { days: days.column(), ..cell }))
-        .collect()
+        .collect();
+    sums.sort();
+    sums
 }
 
 #[tokio::test]
@@ -135,6 +140,11 @@ async fn more_records_than_one_statement_takes_are_written_once() {
     assert_eq!(total.settled.nano(), many.len() as i64);
     let written = usage_record::Entity::find().count(db.reader()).await.expect("a count");
     assert_eq!(written, many.len() as u64);
+    // A row of sums for each key, and more of them than one statement takes as well.
+    assert_eq!(tables(&db).await.2, sums_of_rows(&db).await);
+    let report = db.spend(TenantScope::house(), &SpendFilter::default(), &[GroupKey::Key]).await;
+    let report = report.expect("a report");
+    assert_eq!((report.groups.len(), report.total.requests), (many.len(), many.len() as u64));
 }
 
 #[tokio::test]
@@ -240,7 +250,7 @@ async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
         })
         .await;
     assert!(refused.is_err());
-    assert_eq!(tables(&db).await, (vec![], BTreeSet::new(), BTreeSet::new()));
+    assert_eq!(tables(&db).await, (vec![], BTreeSet::new(), vec![]));
 }
 
 proptest! {
@@ -259,7 +269,8 @@ proptest! {
     ) {
         let tenant = TenantId::generate();
         let keys: Vec<_> = (0..3).map(|_| VirtualKeyId::generate()).collect();
-        let start = at("2026-11-21").millis();
+        // The days before and after a month's end.
+        let start = at("2026-11-29").millis();
         let mut records: Vec<_> = costs
             .iter()
             .map(|(key, days, cost, kind)| {
