@@ -6,9 +6,9 @@
 //! The month is written by the gateway's own `write_usage` in batches of 500, in the order of time: 200 keys of 20
 //! tenants, each with 6 models of 4 providers, every key with a tag `team`, half of the requests with a tag `feature`.
 //! Then a gateway is started on it and asked for `/api/spend` over its admin plane: the median and the quickest of five,
-//! by each grouping, each pair of them, and some of three. Beside the reports of the month stands the same question to the usage rows.
-//! `-- --rows N` takes another number of requests; `--dir D` writes into that directory and keeps what is there, so that a
-//! second run need not write the month again. `--only G` asks for the grouping G alone.
+//! by each grouping, each pair of them, and some of three. Beside the reports of the month stands the same question to
+//! the usage rows. `-- --rows N` takes another number of requests; `--dir D` writes into that directory and keeps what is
+//! there, so that a second run need not write the month again; `--only G` asks for the grouping G alone.
 
 use std::{
     path::PathBuf,
@@ -222,6 +222,7 @@ async fn main() {
         "grouped by", "span", "groups", "/api/spend", "quickest", "scan of rows"
     );
     let cut = ("2026-10-01T10:00:00Z", "2026-10-31T19:00:00Z");
+    let mut asked = 0;
     for (from, to) in [(FROM, TO), cut] {
         for (group_by, columns) in [
             ("", String::new()),
@@ -252,6 +253,7 @@ async fn main() {
             if only.as_ref().is_some_and(|only| only != group_by) {
                 continue;
             }
+            asked += 1;
             let url = format!("{base}/api/spend?from={from}&to={to}&group_by={group_by}");
             let mut times = Vec::new();
             let mut report = Bytes::new();
@@ -276,6 +278,7 @@ async fn main() {
             );
         }
     }
+    assert!(asked > 0, "`--only` takes a grouping as it stands in the table");
     drop(store);
     app.stop(Duration::from_secs(1), std::future::pending()).await;
 }

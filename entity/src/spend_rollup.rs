@@ -6,8 +6,8 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "spend_rollup")]
 pub struct Model {
-    /// What is told apart besides tenant and month: `key`, `model`, `tags`, `key_model` or `all`. Every request counts in one
-    /// row of each grain; columns that a grain does not look at are empty.
+    /// What is told apart besides tenant and month: `key`, `model`, `tags`, `key_model` or `all`. Every request counts in
+    /// one row of each grain; columns that a grain does not look at are empty.
     #[sea_orm(primary_key, auto_increment = false)]
     pub grain: String,
     /// The month's first day, in days since 1970-01-01; a request belongs to the day and month of its start.

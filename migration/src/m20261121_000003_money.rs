@@ -141,8 +141,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// The sums by day of the usage rows, and how far those rows were pruned. Made with the rows, so that none is ever without
-/// its sums.
+/// The sums by day of the usage rows, and how far those rows were pruned. Made with the rows, so that none is ever
+/// without its sums.
 async fn spend_rollup(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let mut table = Table::create()
         .table("spend_rollup")

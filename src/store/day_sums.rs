@@ -44,8 +44,8 @@ pub(super) struct DaySums(Vec<(u8, Sums)>);
 /// What a dollar has of nano-dollars.
 pub(super) const NANO_PER_USD: u64 = 1_000_000_000;
 
-/// A day as it is written: how many days it lies after the first, requests, input tokens, output tokens, dollars, and the
-/// nano-dollars below them.
+/// A day as it is written: how many days it lies after the first, requests, input tokens, output tokens, dollars, and
+/// the nano-dollars below them.
 type Written = [u64; 6];
 
 impl DaySums {
@@ -98,8 +98,8 @@ impl DaySums {
     }
 }
 
-/// Takes a list of days out of JSON as [`DaySums::column`] writes it, one by one. A report reads a thousand numbers for each
-/// of hundreds of rows, and a reader of all JSON spends eight times as long on them as this one.
+/// Takes a list of days out of JSON as [`DaySums::column`] writes it, one by one. A report reads a hundred and more
+/// numbers for each of thousands of rows, and a reader of all JSON spends eight times as long on them as this one.
 fn read_days(column: &str, mut take: impl FnMut(Written) -> Option<()>) -> Option<()> {
     if column == "[]" {
         return Some(());

@@ -5,9 +5,9 @@
 //! coarsest that knows what it asks about. Tags are free texts and may be different in every request: then the grains
 //! that look at them are as long as the usage table, and those that do not stay short.
 //!
-//! A row is read, added to and written back, in the transaction that writes the usage rows. So a row whose days cannot be
-//! read, which only somebody else can have written, refuses the charges that it would count: they are set aside, as
-//! all charges that the database does not take.
+//! A row is read, added to and written back, in the transaction that writes the usage rows. So a row whose days cannot
+//! be read, which only somebody else can have written, refuses the charges that it would count: they are set aside, as
+//! all charges that the database does not take, and written once it is mended.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, sync::LazyLock};
 
@@ -113,8 +113,8 @@ impl<'a> Added<'a> {
         let spelt: Vec<_> = self.0.into_iter().map(texts_of).collect();
         let mut rows = rows_of(&spelt);
         if tx.get_database_backend() == DbBackend::Postgres {
-            // A row that is not there cannot be locked. So all are made before the first is locked: whoever holds a lock then
-            // waits for no row that another is about to make. SQLite has one writer.
+            // A row that is not there cannot be locked. So all are made before the first is locked: whoever holds a
+            // lock then waits for no row that another is about to make. SQLite has one writer.
             let kept = kept(tx, Step::Look, &rows).await?;
             let absent = rows.iter().zip(kept).filter(|(_, kept)| kept.is_none());
             let empty: Vec<_> = absent
@@ -183,8 +183,8 @@ impl Row<'_> {
     }
 }
 
-/// What stands for the texts in the table's key, as hexadecimal digits: they may be longer than Postgres can index, and are
-/// dear to compare. Two that had the same would be added up as one; of 128 bits of SHA-256 nobody finds such.
+/// What stands for the texts in the table's key, as hexadecimal digits: they may be longer than Postgres can index, and
+/// are dear to compare. Two that had the same would be added up as one; of 128 bits of SHA-256 nobody finds such.
 fn series(texts: &[&str; 6]) -> String {
     let mut hash = Sha256::new();
     for text in texts {

@@ -140,8 +140,8 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The columns that tell groups apart, but for the day: those of the keys, in their order, and the tags in place of all
-    /// tags.
+    /// The columns that tell groups apart, but for the day: those of the keys, in their order, and the tags in place of
+    /// all tags.
     fn columns(&self) -> Vec<&'static str> {
         let is_tag = |key: &&GroupKey| matches!(key, GroupKey::Tag(_));
         let of_keys = self.keys.iter().filter_map(|key| match key {
@@ -178,9 +178,9 @@ impl Question<'_> {
         )
     }
 
-    /// Asks for the next rows of a month after `series`: each of the columns and `days` of all of them in one text, a line
-    /// each, and the last one's series. Rows that come one by one from SQLite's thread cost several times what is done
-    /// with them. No column has a line's end in it: tags and days are JSON of one line, names have no such character.
+    /// Asks for the next rows of a month after `series`: each of the columns and `days` of all of them in one text, a
+    /// line each, and the last one's series. Rows that come one by one from SQLite's thread cost several times what is
+    /// done with them. No column has a line's end in it: tags and days are JSON of one line, names have no such character.
     fn of_month(&self, month: i64, series: &str) -> SelectStatement {
         let columns = || self.columns().into_iter().chain(["days"]);
         let page = Query::select()

@@ -239,6 +239,23 @@ async fn two_that_write_the_same_counters_and_days_wait_for_one_another() {
 }
 
 #[tokio::test]
+async fn a_row_of_sums_that_cannot_be_read_refuses_what_it_would_count_until_it_is_mended() {
+    let db = testing::store().await;
+    let (tenant, key) = (TenantId::generate(), VirtualKeyId::generate());
+    let one = || record(tenant, key, at("2026-11-21"), Some(NanoUsd::new(9)));
+    write(&db, &[one()]).await;
+    let (_, _, sound) = tables(&db).await;
+    let next = one();
+    let count = async || db.write(async |tx: &Tx| write_usage(tx, std::slice::from_ref(&next)).await).await;
+    db.tamper("UPDATE spend_rollup SET days = '[[20,1,' || days WHERE grain = 'key'").await;
+    assert!(matches!(count().await, Err(StoreError::Corrupt { table: "spend_rollup", .. })));
+    db.tamper("UPDATE spend_rollup SET days = substr(days, 8) WHERE grain = 'key'").await;
+    assert_eq!(tables(&db).await.2, sound, "what was refused left nothing");
+    count().await.expect("written");
+    assert_eq!(tables(&db).await.2, sums_of_rows(&db).await);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_rolled_back_leaves_no_row_and_no_sum() {
     let db = testing::store().await;
     let given =

@@ -41,8 +41,8 @@ async fn a_batch_that_fits_costs_few_statements() {
     let charges: Vec<_> = (0..20).map(|_| charge(&[key, tenant], 2, &[(key, 100), (tenant, 100)])).collect();
     let mut again = charges.clone();
     again.iter_mut().for_each(|charge| charge.record.request_id = RequestId::generate());
-    // The fence, the rows, what is leased, the counters, the leases; then the sums by day, which are read and written back.
-    // Postgres, which can only lock rows that are there, looks for them first, and makes those that are not.
+    // The fence, the rows, what is leased, the counters, the leases; then the sums by day, which are read and written
+    // back. Postgres, which can only lock rows that are there, looks for them first, and makes those that are not.
     let (new, old) = if db.reader().get_database_backend() == DbBackend::Postgres { (4, 3) } else { (2, 2) };
     for (charges, sums) in [(charges, new), (again, old)] {
         let before = db.statements().writes;
