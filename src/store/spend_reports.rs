@@ -5,7 +5,14 @@
 //! summed by the database in two halves, dollars and the nano-dollars below them, and joined in 128 bits: a plain sum of
 //! 64-bit amounts can overflow, which is an error on SQLite.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write, pin::pin, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt::Write,
+    pin::pin,
+    sync::Arc,
+};
 
 use entity::{usage_pruned, virtual_key};
 use sea_orm::{
@@ -257,9 +264,11 @@ type DayGroups = (Vec<Option<Arc<str>>>, Vec<(i64, Sums)>);
 struct Groups<'a> {
     keys: &'a [GroupKey],
     by_day: bool,
-    /// Places in `groups`, by [`Groups::name`].
+    /// Places in `groups`, by [`name`].
     places: HashMap<String, usize>,
     groups: Vec<DayGroups>,
+    /// Every value once: groups have few different ones, and are compared often when they are put in order.
+    values: HashSet<Arc<str>>,
     /// How many there are, each day one.
     count: usize,
     total: Sums,
@@ -272,6 +281,7 @@ impl<'a> Groups<'a> {
             by_day: keys.contains(&GroupKey::Day),
             places: HashMap::new(),
             groups: Vec::new(),
+            values: HashSet::new(),
             count: 0,
             total: Sums::default(),
         }
@@ -315,13 +325,13 @@ impl<'a> Groups<'a> {
         if days.peek().is_none() {
             return Ok(());
         }
-        let values = self.values(columns)?;
+        let values = self.values_of(columns)?;
         let name = name(&values);
         let place = match self.places.get(&name) {
             Some(place) => *place,
             None => {
-                let owned = values.into_iter().map(|value| value.map(Arc::from)).collect();
-                self.groups.push((owned, Vec::new()));
+                let shared = values.into_iter().map(|value| value.map(|value| self.shared(&value))).collect();
+                self.groups.push((shared, Vec::new()));
                 self.places.insert(name, self.groups.len() - 1);
                 self.groups.len() - 1
             }
@@ -340,10 +350,19 @@ impl<'a> Groups<'a> {
         Ok(())
     }
 
+    fn shared(&mut self, value: &str) -> Arc<str> {
+        if let Some(shared) = self.values.get(value) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::from(value);
+        self.values.insert(Arc::clone(&shared));
+        shared
+    }
+
     /// The values of the keys but the day.
-    fn values<'c>(&self, columns: &[&'c str]) -> Result<Vec<Option<Cow<'c, str>>>, StoreError> {
+    fn values_of<'c>(&self, columns: &[&'c str]) -> Result<Vec<Option<Cow<'c, str>>>, StoreError> {
         let mut plain = columns.iter();
-        let mut tags = None::<HashMap<String, String>>;
+        let mut tags = None::<BTreeMap<String, String>>;
         let mut values = Vec::with_capacity(self.keys.len());
         for key in self.keys {
             match key {
@@ -382,9 +401,21 @@ impl<'a> Groups<'a> {
                 groups.push(Group { values, sums });
             }
         }
-        groups.sort_unstable_by(|one, other| one.values.cmp(&other.values));
+        groups.sort_unstable_by(|one, other| in_order(&one.values, &other.values));
         Spend { groups, total }
     }
+}
+
+/// As the values themselves compare, without a look at those that are shared.
+fn in_order(one: &[Option<Arc<str>>], other: &[Option<Arc<str>>]) -> Ordering {
+    let is_same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        _ => false,
+    };
+    let mut pairs = one.iter().zip(other);
+    pairs
+        .find(|(one, other)| !is_same(one, other) && one != other)
+        .map_or(Ordering::Equal, |(one, other)| one.cmp(other))
 }
 
 /// One text for some values, and another one for others.
