@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Actor, AttemptRecord, CostLine, NanoUsd, Permission, RequestId, Timestamp, TokenClass},
-    store::{MAX_GROUPS, Page, Paged, Spend, UsageFilter, UsageRow},
+    store::{MAX_GROUPS, Page, Paged, UsageFilter, UsageRow},
 };
 
 /// How long a report may take, its wait for others included.
@@ -233,8 +233,8 @@ impl Control {
         let keys = group_keys(query.group_by.as_deref())?;
         let scope = self.scope(actor, query.rows.tenant_id.as_deref()).await?;
         let filter = self.filter(actor, &query.rows).await?;
-        let Spend { groups, total } = report(self.store.spend(scope, &filter, &keys)).await??;
-        if groups.len() > MAX_GROUPS {
+        let spend = report(self.store.spend(scope, &filter, &keys)).await??;
+        if spend.groups.len() > MAX_GROUPS {
             return Err(ControlError::invalid(
                 "too_many_groups",
                 format!(
@@ -243,7 +243,7 @@ impl Control {
             ));
         }
         let unreconciled = self.unreconciled_of_keys(scope, filter.virtual_key).await?;
-        Ok(SpendReport { keys, groups, total, unreconciled })
+        Ok(SpendReport { keys, spend, unreconciled })
     }
 
     async fn filter(&self, actor: &Actor, query: &UsageQuery) -> Result<UsageFilter, ControlError> {

@@ -1,22 +1,21 @@
 //! Sums of spend as an answer: by which groups, as JSON, as CSV.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{ControlError, checks, csv};
 use crate::{
     domain::NanoUsd,
-    store::{Group, GroupKey, Sums},
+    store::{Group, GroupKey, Spend, Sums},
 };
 
 /// Sums by group, and the sum of everything.
 #[derive(Clone, Debug)]
 pub struct SpendReport {
     pub(super) keys: Vec<GroupKey>,
-    pub(super) groups: Vec<Group>,
-    pub(super) total: Sums,
+    pub(super) spend: Spend,
     /// Leased by dead instances of the virtual keys that the report is about; no window, model or provider is known of
     /// it.
     pub(super) unreconciled: NanoUsd,
@@ -56,7 +55,7 @@ pub(super) fn group_keys(text: Option<&str>) -> Result<Vec<GroupKey>, ControlErr
 impl SpendReport {
     /// The sum of everything.
     pub fn total(&self) -> &Sums {
-        &self.total
+        &self.spend.total
     }
 
     /// What may have been spent besides and is not known: leased by gateways that are silent.
@@ -87,15 +86,20 @@ impl SpendReport {
 
     /// The groups as text, in the heading's columns.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> {
-        self.groups.iter().map(|group| {
-            let values = group.values.iter().map(|value| value.as_deref().unwrap_or_default().to_owned());
-            values.chain(texts(&group.sums)).collect()
+        self.spend.rows().map(|(values, sums)| {
+            let values = values.into_iter().map(|value| value.unwrap_or_default().to_owned());
+            values.chain(texts(sums)).collect()
         })
     }
 
     /// The sum of everything as text, in the last four of the heading's columns.
     pub fn total_texts(&self) -> [String; 4] {
-        texts(&self.total)
+        texts(&self.spend.total)
+    }
+
+    /// All of it. A writer of one text at a time would cost more than what there is to write.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("writing to memory cannot fail")
     }
 
     /// The groups, one line each, under a line of names. Without a total: a column is to be summed.
@@ -121,13 +125,23 @@ fn texts(sums: &Sums) -> [String; 4] {
 impl Serialize for SpendReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let columns = self.columns();
+        // Once for all groups.
+        let values: Vec<Box<RawValue>> = self
+            .spend
+            .values
+            .iter()
+            .map(to_raw_value)
+            .collect::<Result<_, _>>()
+            .map_err(serde::ser::Error::custom)?;
         let rows: Vec<_> = self
+            .spend
             .groups
             .iter()
-            .map(|group| SpendRow {
+            .map(|Group { places, sums }| SpendRow {
                 columns: &columns,
-                values: &group.values,
-                sums: &group.sums,
+                values: &values,
+                places,
+                sums,
                 unreconciled: None,
             })
             .collect();
@@ -135,17 +149,19 @@ impl Serialize for SpendReport {
         map.serialize_entry("data", &rows)?;
         map.serialize_entry("next_cursor", &None::<&str>)?;
         let unreconciled = Some(self.unreconciled.micro_rounded_up());
-        map.serialize_entry(
-            "total",
-            &SpendRow { columns: &[], values: &[], sums: &self.total, unreconciled },
-        )?;
+        let total =
+            SpendRow { columns: &[], values: &[], places: &[], sums: &self.spend.total, unreconciled };
+        map.serialize_entry("total", &total)?;
         map.end()
     }
 }
 
 struct SpendRow<'a> {
     columns: &'a [String],
-    values: &'a [Option<Arc<str>>],
+    /// Those of all rows.
+    values: &'a [Box<RawValue>],
+    /// Where its own are among them.
+    places: &'a [usize],
     sums: &'a Sums,
     /// Only known of the whole.
     unreconciled: Option<i64>,
@@ -154,8 +170,8 @@ struct SpendRow<'a> {
 impl Serialize for SpendRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (column, value) in self.columns.iter().zip(self.values) {
-            map.serialize_entry(column, &value.as_deref())?;
+        for (column, place) in self.columns.iter().zip(self.places) {
+            map.serialize_entry(column, &self.values[*place])?;
         }
         map.serialize_entry("requests", &self.sums.requests)?;
         map.serialize_entry("input_tokens", &self.sums.input_tokens)?;

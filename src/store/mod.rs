@@ -34,6 +34,8 @@ mod sealed;
 mod service_tokens;
 mod sessions;
 pub mod snapshot;
+mod spend_groups;
+mod spend_lines;
 mod spend_reports;
 mod tenants;
 mod unreconciled;
@@ -94,7 +96,8 @@ pub use service_tokens::{
 };
 pub use sessions::{StoredSession, session_end, session_insert, sessions_end};
 pub use snapshot::{KeyRow, ProviderKeyRow, TenantRow};
-pub use spend_reports::{Group, GroupKey, MAX_GROUPS, Pruned, Spend, SpendError, SpendFilter};
+pub use spend_groups::{Group, GroupKey, MAX_GROUPS, Spend};
+pub use spend_reports::{Pruned, SpendError, SpendFilter};
 pub use tenants::{Tenant, tenant_delete, tenant_find, tenant_find_named, tenant_insert, tenant_update};
 pub use unreconciled::Dead;
 pub use usage_reports::{UsageCost, UsageFilter, UsageRow};

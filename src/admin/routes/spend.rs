@@ -76,7 +76,7 @@ pub(super) async fn spend(
     let rows = UsageQuery { from, to, tenant_id, virtual_key_id, model, provider };
     let report = control.spend(&actor, &SpendQuery { rows, group_by }).await?;
     if !csv {
-        return Ok(Json(report).into_response());
+        return Ok(([(header::CONTENT_TYPE, "application/json")], report.to_json()).into_response());
     }
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8"),

@@ -235,8 +235,8 @@ async fn sums_are_whole_however_many_different_tags_there_are() {
             FROM usage_record, n"#,
         )
         .await;
-    // Of these rows there are no sums by day: less than a whole one is read from the rows themselves.
-    let span = "from=2026-11-20&to=2026-11-20T12:00:00Z";
+    // Of these rows there are no sums by day: less than half of one is read from the rows themselves.
+    let span = "from=2026-11-20&to=2026-11-20T11:00:00Z";
     let report = house.get(&format!("/api/spend?group_by=tag:team&{span}")).await.expect(200);
     let requests: Vec<_> =
         report["data"].as_array().expect("rows").iter().map(|row| row["requests"].clone()).collect();
@@ -244,6 +244,26 @@ async fn sums_are_whole_however_many_different_tags_there_are() {
     assert_eq!(report["total"]["requests"], 50_011);
     assert_eq!(report["total"]["cost_micro_usd"], 50_011);
     house.get(&format!("/api/spend?group_by=tag:user&{span}")).await.refused(400, "too_many_groups");
+}
+
+#[tokio::test]
+async fn a_report_is_not_refused_for_groups_that_only_the_rest_of_its_last_day_has() {
+    let house = House::new().await;
+    let key = key(&house, house.default_tenant).await;
+    house.record(&[usage(house.default_tenant, key, "openai/x", "2026-11-20T01:00:00Z", Some(1_000))]).await;
+    let more = "INSERT INTO spend_rollup (grain, month, series, tenant_id, virtual_key_id, provider, requested_model,
+            served_model, tags, days)
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50010)
+        SELECT grain, month, 'series-' || i, tenant_id, virtual_key_id, provider, requested_model, served_model,
+            '{\"user\":\"' || i || '\"}', days
+        FROM spend_rollup, n WHERE grain = 'tags'";
+    house.control.store.tamper(more).await;
+    // What the sums count besides came after 13:00.
+    let asked =
+        async |to: &str| house.get(&format!("/api/spend?group_by=tag:user&from=2026-11-20&to={to}")).await;
+    asked("2026-11-21").await.refused(400, "too_many_groups");
+    let report = asked("2026-11-20T13:00:00Z").await.expect(200);
+    assert_eq!((report["data"].as_array().map(Vec::len), &report["total"]["requests"]), (Some(1), &1.into()));
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     domain::{ModelName, ModelRef, NanoUsd, TenantId, UsageRecord, VirtualKeyId},
     store::{
+        Sums,
         testing::{self, TestStore, record},
         usage::write_usage,
     },
@@ -29,28 +32,63 @@ async fn write(db: &TestStore, records: &[UsageRecord]) {
 fn whole_days_come_from_the_sums_and_the_rest_from_the_rows() {
     let day = |text: &str| at(text).millis() / DAY_MILLIS;
     let millis = |text: &str| at(text).millis();
-    let (first, last) = ("2026-11-20", "2026-11-23");
-    assert_eq!(Part::of(&SpendFilter::default()), [Part::Days(None, None)]);
-    assert_eq!(Part::of(&span(first, last)), [Part::Days(Some(day(first)), Some(day(last)))]);
-    let (from, to) = ("2026-11-19T00:00:00.001Z", "2026-11-23T23:59:59.999Z");
+    let both = |from: &str, to: &str| {
+        let within = Part::of(&span(from, to), CutDay::Within);
+        assert!(!within.iter().any(|part| matches!(part, Part::Take(..))), "{from} {to}");
+        (Part::of(&span(from, to), CutDay::Shorter), within)
+    };
+    let days = |first, end| Part::Days(Some(day(first)), Some(day(end)));
+    assert_eq!(Part::of(&SpendFilter::default(), CutDay::Shorter), [Part::Days(None, None)]);
     assert_eq!(
-        Part::of(&span(from, to)),
-        [
-            Part::Days(Some(day(first)), Some(day(last))),
-            Part::Millis(millis(from), millis(first)),
-            Part::Millis(millis(last), millis(to)),
-        ]
+        both("2026-11-20", "2026-11-23"),
+        (vec![days("2026-11-20", "2026-11-23")], vec![days("2026-11-20", "2026-11-23")])
     );
+    // Half of either day or more is left out.
+    let (from, to) = ("2026-11-19T12:00:00Z", "2026-11-23T12:00:00Z");
+    let parts = vec![
+        days("2026-11-20", "2026-11-23"),
+        Part::Add(millis(from), millis("2026-11-20")),
+        Part::Add(millis("2026-11-23"), millis(to)),
+    ];
+    assert_eq!(both(from, to), (parts.clone(), parts));
+    // Less than half is.
     for (from, to) in [
-        ("2026-11-20T08:00:00Z", "2026-11-20T09:00:00Z"),
-        ("2026-11-20T08:00:00Z", "2026-11-21T07:00:00Z"),
-        ("2026-11-20T00:00:00Z", "2026-11-20T07:00:00Z"),
-        ("2026-11-20T08:00:00Z", "2026-11-21T00:00:00Z"),
+        ("2026-11-19T11:59:59.999Z", "2026-11-23T12:00:00.001Z"),
+        ("2026-11-19T00:00:00.001Z", "2026-11-23T23:59:59.999Z"),
     ] {
-        assert_eq!(Part::of(&span(from, to)), [Part::Millis(millis(from), millis(to))], "{from} {to}");
+        let shorter = vec![
+            days("2026-11-19", "2026-11-24"),
+            Part::Take(millis("2026-11-19"), millis(from)),
+            Part::Take(millis(to), millis("2026-11-24")),
+        ];
+        let within = vec![
+            days("2026-11-20", "2026-11-23"),
+            Part::Add(millis(from), millis("2026-11-20")),
+            Part::Add(millis("2026-11-23"), millis(to)),
+        ];
+        assert_eq!(both(from, to), (shorter, within));
     }
-    for same in [first, "2026-11-20T08:00:00Z"] {
-        assert_eq!(Part::of(&span(same, same)), [], "{same}");
+    // No whole day lies between, or most of the one that does is left out.
+    for (from, to) in [
+        ("2026-11-20T08:00:00Z", "2026-11-20T13:00:00Z"),
+        ("2026-11-20T08:00:00Z", "2026-11-20T09:00:00Z"),
+        ("2026-11-20T13:00:00Z", "2026-11-20T14:00:00Z"),
+        ("2026-11-20T00:00:00Z", "2026-11-20T07:00:00Z"),
+        ("2026-11-20T13:00:00Z", "2026-11-21T00:00:00Z"),
+        ("2026-11-20T13:00:00Z", "2026-11-21T11:00:00Z"),
+    ] {
+        let rows = vec![Part::Add(millis(from), millis(to))];
+        assert_eq!(both(from, to), (rows.clone(), rows), "{from} {to}");
+    }
+    let (from, to) = ("2026-11-20T05:00:00Z", "2026-11-20T18:00:00Z");
+    let shorter = vec![
+        days("2026-11-20", "2026-11-21"),
+        Part::Take(millis("2026-11-20"), millis(from)),
+        Part::Take(millis(to), millis("2026-11-21")),
+    ];
+    assert_eq!(both(from, to), (shorter, vec![Part::Add(millis(from), millis(to))]));
+    for same in ["2026-11-20", "2026-11-20T08:00:00Z", "2026-11-20T12:00:00Z"] {
+        assert_eq!(both(same, same), (vec![], vec![]), "{same}");
     }
 }
 
@@ -77,27 +115,14 @@ async fn a_month_is_read_when_one_of_its_days_is_asked_for_and_has_sums() {
     }
 }
 
-#[test]
-fn what_has_no_day_that_is_asked_for_makes_no_group() {
-    let keys = [GroupKey::Key];
-    let mut groups = Groups::by(&keys);
-    let lines = Lines {
-        columns: vec!["vk_1\nvk_2".into()],
-        days: "[[4,1,0,0,0,0]]\n[[5,1,0,0,0,0]]".into(),
-        series: String::new(),
-    };
-    groups.add_lines(&lines, 100, |day| day == 105).expect("added");
-    assert_eq!((groups.places.len(), groups.groups.len(), groups.count, groups.total.requests), (1, 1, 1, 1));
-    for (columns, days) in [("vk_1", "[]\n[]"), ("vk_1\nvk_2\nvk_3", "[]\n[]")] {
-        let uneven = Lines { columns: vec![columns.into()], days: days.into(), series: String::new() };
-        let answer = groups.add_lines(&uneven, 100, |_| true);
-        assert!(matches!(answer, Err(StoreError::Corrupt { table: "spend_rollup", .. })), "{columns}");
-    }
-}
-
 /// What a report must say, by adding up records one by one.
-fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys: &[GroupKey]) -> Spend {
-    let mut groups = BTreeMap::<Vec<Option<Arc<str>>>, Sums>::new();
+fn naive(
+    records: &[UsageRecord],
+    scope: TenantScope,
+    filter: &SpendFilter,
+    keys: &[GroupKey],
+) -> (BTreeMap<Vec<Option<String>>, Sums>, Sums) {
+    let mut groups = BTreeMap::<_, Sums>::new();
     let mut total = Sums::default();
     if keys.is_empty() {
         groups.insert(vec![], Sums::default());
@@ -123,7 +148,6 @@ fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys
             GroupKey::Day => Some(record.started_at.to_string()[..10].to_owned()),
             GroupKey::Tag(name) => record.tags.get(name).cloned(),
         });
-        let values = values.map(|value| value.map(Arc::from));
         let sums = Sums {
             requests: 1,
             input_tokens: record.usage.input_total(),
@@ -133,7 +157,7 @@ fn naive(records: &[UsageRecord], scope: TenantScope, filter: &SpendFilter, keys
         groups.entry(values.collect()).or_default().add(&sums);
         total.add(&sums);
     }
-    Spend { groups: groups.into_iter().map(|(values, sums)| Group { values, sums }).collect(), total }
+    (groups, total)
 }
 
 fn keys() -> impl Strategy<Value = Vec<GroupKey>> {
@@ -225,9 +249,13 @@ proptest! {
                     provider: provider.map(|provider| ["groq", "openai"][provider].to_owned()),
                 };
                 let report = db.spend(scope, &filter, &keys).await.expect("a report");
-                let wanted = naive(&records, scope, &filter, &keys);
-                prop_assert_eq!(report.total, wanted.total, "{:?} {:?}", filter, keys);
-                prop_assert_eq!(report.groups, wanted.groups, "{:?} {:?}", filter, keys);
+                let (wanted, total) = naive(&records, scope, &filter, &keys);
+                prop_assert_eq!(report.total, total, "{:?} {:?}", filter, keys);
+                let wanted: Vec<_> = wanted
+                    .iter()
+                    .map(|(values, sums)| (values.iter().map(Option::as_deref).collect(), sums))
+                    .collect();
+                prop_assert_eq!(report.rows().collect::<Vec<_>>(), wanted, "{:?} {:?}", filter, keys);
             }
             Ok(())
         })?;
