@@ -64,6 +64,14 @@ pub enum OpenError {
         /// The oldest step that is not known.
         found: String,
     },
+    /// Another version has been here that is not known to be a later one: perhaps a build between two versions.
+    #[error(
+        "the schema has a step that this version of keystile does not know (`{found}`); run the version that made it; if that was an unreleased build, move the database away and begin with a new one"
+    )]
+    SchemaForeign {
+        /// The oldest such step.
+        found: String,
+    },
     /// An earlier version of the gateway was here last, or none.
     #[error(
         "its schema lacks {pending} step(s) of this version of keystile; start the new `keystile serve` once, which makes them"

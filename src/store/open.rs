@@ -271,7 +271,14 @@ async fn pending<'c>(db: impl IntoDatabaseExecutor<'c>) -> Result<usize, StoreEr
     let known = migration::known();
     let applied = migration::applied(db).await?;
     if let Some(found) = applied.iter().find(|step| !known.contains(step)) {
-        return Err(OpenError::SchemaTooNew { found: found.clone() }.into());
+        let found = found.clone();
+        // Steps have the names of their days; a later version may have one of an earlier day, too.
+        let error = if known.iter().all(|step| *step < found) {
+            OpenError::SchemaTooNew { found }
+        } else {
+            OpenError::SchemaForeign { found }
+        };
+        return Err(error.into());
     }
     Ok(known.iter().filter(|step| !applied.contains(step)).count())
 }

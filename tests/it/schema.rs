@@ -166,20 +166,26 @@ async fn every_step_goes_down_and_up_again() {
 }
 
 #[tokio::test]
-async fn a_database_that_a_later_version_has_changed_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let url = new_database(&dir).await;
-    let store = Store::open(&url).await.expect("a store");
-    let later = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_later', 0)";
-    store.close().await.expect("closed");
-    let db = Database::connect(&url).await.expect("a connection");
-    db.execute_unprepared(later).await.expect("written");
-    let before = tables(&db).await;
-    let refused = Store::open(&url).await.expect_err("too new");
-    let too_new = OpenError::SchemaTooNew { found: "m29991231_000001_later".into() };
-    assert!(matches!(&refused, StoreError::Open(error) if *error == too_new), "{refused:?}");
-    assert!(refused.to_string().contains("newer"));
-    assert_eq!(tables(&db).await, before);
+async fn a_database_with_a_step_that_is_not_known_is_refused_and_left_alone() {
+    let later = "m29991231_000001_later".to_owned();
+    let foreign = "m20261121_000003_other".to_owned();
+    for (step, wanted, says) in [
+        (later.clone(), OpenError::SchemaTooNew { found: later }, "newer"),
+        (foreign.clone(), OpenError::SchemaForeign { found: foreign }, "unreleased"),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = new_database(&dir).await;
+        let store = Store::open(&url).await.expect("a store");
+        store.close().await.expect("closed");
+        let db = Database::connect(&url).await.expect("a connection");
+        let insert = format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{step}', 0)");
+        db.execute_unprepared(&insert).await.expect("written");
+        let before = tables(&db).await;
+        let refused = Store::open(&url).await.expect_err("an unknown step");
+        assert!(matches!(&refused, StoreError::Open(error) if *error == wanted), "{refused:?}");
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert_eq!(tables(&db).await, before);
+    }
 }
 
 #[tokio::test]
