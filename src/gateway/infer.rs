@@ -1,6 +1,6 @@
 //! The conductor: one request from its body to its answer, the same for chat, completions and embeddings.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -101,9 +101,8 @@ pub(super) async fn infer(
         // Boxed, like the call below: the whole call would else be moved with every request, wherever it is answered.
         return Box::pin(stream(house, &principal, journey, plan, meter)).await;
     }
-    let (house, tasks) = (Arc::clone(house), house.tasks.clone());
-    let call = async move { whole(&house, &principal, journey, plan, meter).await };
-    Outliving::new(&tasks, call).await
+    // Given what it needs as it is: a block around it would hold all of it a second time.
+    Outliving::new(&house.tasks, whole(Arc::clone(house), principal, journey, plan, meter)).await
 }
 
 /// Headers that a provider of Anthropic's dialect is to see.
@@ -153,8 +152,12 @@ async fn stream(
     plan: Vec<Candidate>,
     mut meter: Meter,
 ) -> Result<Response<GatewayBody>, GatewayError> {
-    let answer = forward::forward(house, principal, &journey, plan, &mut meter);
-    let answer = match house.cut.run_until_cancelled(answer).await {
+    let answer = {
+        // Pinned where it is made: moved, it would be copied, thousands of bytes a request.
+        let forward = pin!(forward::forward(house, principal, &journey, plan, &mut meter));
+        house.cut.run_until_cancelled(forward).await
+    };
+    let answer = match answer {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error).await),
         None => {
@@ -182,14 +185,18 @@ async fn stream(
 }
 
 async fn whole(
-    house: &Arc<House>,
-    principal: &Principal,
+    house: Arc<House>,
+    principal: Arc<Principal>,
     journey: Journey,
     plan: Vec<Candidate>,
     mut meter: Meter,
 ) -> Result<Response<GatewayBody>, GatewayError> {
-    let answer = forward::forward(house, principal, &journey, plan, &mut meter);
-    let answer = match house.cut.run_until_cancelled(answer).await {
+    let answer = {
+        // Pinned where it is made: moved, it would be copied, thousands of bytes a request.
+        let forward = pin!(forward::forward(&house, &principal, &journey, plan, &mut meter));
+        house.cut.run_until_cancelled(forward).await
+    };
+    let answer = match answer {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error).await),
         None => {
