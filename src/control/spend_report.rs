@@ -99,7 +99,7 @@ impl SpendReport {
 
     /// All of it. A writer of one text at a time would cost more than what there is to write.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("writing to memory cannot fail")
+        serde_json::to_vec(self).expect("all of it is texts and numbers, and goes to memory")
     }
 
     /// The groups, one line each, under a line of names. Without a total: a column is to be summed.
@@ -130,7 +130,7 @@ impl Serialize for SpendReport {
             .spend
             .values
             .iter()
-            .map(to_raw_value)
+            .map(|value| to_raw_value(&value.as_deref()))
             .collect::<Result<_, _>>()
             .map_err(serde::ser::Error::custom)?;
         let rows: Vec<_> = self

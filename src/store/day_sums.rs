@@ -27,13 +27,14 @@ impl Sums {
         }
     }
 
-    /// Takes away others that are among them; `None` when they have more requests than there are.
-    pub(super) fn take(&mut self, other: &Self) -> Option<()> {
-        self.requests = self.requests.checked_sub(other.requests)?;
-        self.input_tokens = self.input_tokens.saturating_sub(other.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_sub(other.output_tokens);
-        self.cost_nano_usd = self.cost_nano_usd.saturating_sub(other.cost_nano_usd);
-        Some(())
+    /// What is left without others that are among them; `None` when they have more.
+    pub(super) fn without(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            requests: self.requests.checked_sub(other.requests)?,
+            input_tokens: self.input_tokens.checked_sub(other.input_tokens)?,
+            output_tokens: self.output_tokens.checked_sub(other.output_tokens)?,
+            cost_nano_usd: self.cost_nano_usd.checked_sub(other.cost_nano_usd).filter(|cost| *cost >= 0)?,
+        })
     }
 
     /// Adds others.
@@ -51,7 +52,7 @@ impl Sums {
 pub(super) struct DaySums(Vec<(u8, Sums)>);
 
 /// What a dollar has of nano-dollars.
-const NANO_PER_USD: u64 = 1_000_000_000;
+pub(super) const NANO_PER_USD: u64 = 1_000_000_000;
 
 /// A day as it is written: how many days it lies after the first, requests, input tokens, output tokens, dollars, and
 /// the nano-dollars below them.
@@ -105,6 +106,9 @@ pub(super) fn read_days(column: &str, mut take: impl FnMut(u8, Sums)) -> Option<
     read_written(column, |[day, requests, input_tokens, output_tokens, usd, nano]| {
         let day = u8::try_from(day).ok().filter(|day| *day < 31 && before < Some(*day))?;
         before = Some(day);
+        if nano >= NANO_PER_USD {
+            return None;
+        }
         let cost_nano_usd = i128::from(usd) * i128::from(NANO_PER_USD) + i128::from(nano);
         take(day, Sums { requests, input_tokens, output_tokens, cost_nano_usd });
         Some(())
@@ -215,6 +219,7 @@ mod tests {
             "[[30,01,0,0,0,0]]",
             "[[31,300,0,0,0,0]]",
             "[[256,300,0,0,0,0]]",
+            "[[30,300,0,0,0,1000000000]]",
             "[[5,1,0,0,0,0],[5,1,0,0,0,0]]",
             "[[5,1,0,0,0,0],[3,1,0,0,0,0]]",
             "[[30,18446744073709551616,0,0,0,0]]",

@@ -10,7 +10,6 @@ use super::{
     day_sums::{Sums, read_days},
     rollup::DAY_MILLIS,
     rows,
-    spend_lines::Lines,
 };
 use crate::domain::Timestamp;
 
@@ -50,7 +49,8 @@ pub struct Group {
 /// Sums by group, and the sum of everything, of one moment.
 #[derive(Clone, Debug)]
 pub struct Spend {
-    /// Each value that a group has, once: thousands of groups have the same few. `None` where rows have no such tag.
+    /// The values of all groups, each once: thousands of groups have the same few. `None` where rows have no such tag.
+    /// Some may be of no group.
     pub values: Vec<Option<Arc<str>>>,
     /// In the order of their values; more than [`MAX_GROUPS`] of them are not all, and the total is not either.
     pub groups: Vec<Group>,
@@ -66,6 +66,18 @@ impl Spend {
             (values.collect(), &group.sums)
         })
     }
+}
+
+/// Some rows.
+pub(super) struct Lines {
+    /// Where they are from.
+    pub(super) table: &'static str,
+    /// What tells groups apart, of each: a column for each key but the day and the tags, in their order, then the tags.
+    pub(super) columns: Vec<String>,
+    /// The sums of each, as the column `days` of `spend_rollup` has them.
+    pub(super) days: String,
+    /// The day that theirs are counted from.
+    pub(super) first_day: i64,
 }
 
 /// Values of groups. Each has a number, the first one 1; 0 stands for none.
@@ -216,14 +228,14 @@ impl<'a> Groups<'a> {
         if texts.iter_mut().any(|lines| lines.next().is_some()) { Err(uneven()) } else { Ok(()) }
     }
 
-    /// Tells the numbers of the values of all keys but the day. The columns are those of the keys, in their order, and
-    /// after them all tags, if it is asked for any.
+    /// Tells the numbers of the values of all keys but the day, given [`Lines::columns`] of one row.
     fn number(
         &mut self,
         columns: &[&str],
         numbers: &mut Vec<usize>,
         table: &'static str,
     ) -> Result<(), StoreError> {
+        let missing = StoreError::Corrupt { table, what: "a column is missing" };
         let mut plain = columns.iter();
         let all_tags = columns.last().copied().unwrap_or_default();
         let mut tags = self.tags.values(all_tags, &mut self.values, table)?.iter();
@@ -231,7 +243,8 @@ impl<'a> Groups<'a> {
             match key {
                 GroupKey::Day => {}
                 GroupKey::Tenant | GroupKey::Key | GroupKey::Provider | GroupKey::Model => {
-                    numbers.extend(plain.next().map(|value| self.values.number(value)));
+                    let Some(value) = plain.next() else { return Err(missing) };
+                    numbers.push(self.values.number(value));
                 }
                 GroupKey::Tag(_) => numbers.extend(tags.next()),
             }
@@ -261,9 +274,11 @@ impl<'a> Groups<'a> {
         let group = self.groups.get_mut(numbers)?;
         for (day, sums) in days {
             let place = group.binary_search_by_key(day, |(day, _)| *day).ok()?;
-            group[place].1.take(sums)?;
-            self.total.take(sums)?;
-            if group[place].1.requests == 0 {
+            let left = group[place].1.without(sums)?;
+            self.total = self.total.without(sums)?;
+            if left.requests > 0 {
+                group[place].1 = left;
+            } else {
                 group.remove(place);
                 self.count -= 1;
             }

@@ -11,11 +11,12 @@ use sea_orm::{
 
 use super::{
     StoreError, TenantScope, Tx, UsageFilter,
+    day_sums::NANO_PER_USD,
     rollup::{DAY_MILLIS, Grain},
-    spend_groups::GroupKey,
+    spend_groups::{GroupKey, Lines},
 };
 
-/// How many rows are read at once.
+/// How many rows are read at once; requests of one millisecond are not parted.
 const ROWS_AT_ONCE: u64 = if cfg!(test) { 3 } else { 500 };
 
 /// Which requests a report is about, and what by.
@@ -23,18 +24,6 @@ pub(super) struct Question<'a> {
     pub(super) scope: TenantScope,
     pub(super) filter: &'a UsageFilter,
     pub(super) keys: &'a [GroupKey],
-}
-
-/// Some rows.
-pub(super) struct Lines {
-    /// Where they are from.
-    pub(super) table: &'static str,
-    /// [`Question::columns`] of each.
-    pub(super) columns: Vec<String>,
-    /// The sums of each, as the column `days` of `spend_rollup` has them.
-    pub(super) days: String,
-    /// The day that theirs are counted from.
-    pub(super) first_day: i64,
 }
 
 impl Question<'_> {
@@ -111,9 +100,10 @@ impl Question<'_> {
     pub(super) async fn requests(&self, tx: &Tx, from: i64, to: i64) -> Result<Option<Lines>, StoreError> {
         let first_day = from.div_euclid(DAY_MILLIS);
         let after = format!("(started_at - {}) / {DAY_MILLIS}", first_day * DAY_MILLIS);
+        let cost = "CASE WHEN cost_nano_usd > 0 THEN cost_nano_usd ELSE 0 END";
         let days = format!(
-            "FORMAT('[[%s,1,%s,%s,0,%s]]', {after}, input_tokens, output_tokens,
-                CASE WHEN cost_nano_usd > 0 THEN cost_nano_usd ELSE 0 END)",
+            "FORMAT('[[%s,1,%s,%s,%s,%s]]', {after}, input_tokens, output_tokens,
+                ({cost}) / {NANO_PER_USD}, ({cost}) % {NANO_PER_USD})",
         );
         let joined = self
             .joined(days)
@@ -126,8 +116,11 @@ impl Question<'_> {
         self.lines(&row, "usage_record", first_day)
     }
 
-    /// Up to when there are not too many requests to be read at once, if there are so many before `to`.
-    pub(super) async fn end_of_some(&self, tx: &Tx, from: i64, to: i64) -> Result<Option<i64>, StoreError> {
+    /// Up to when requests from one millisecond on are read at once, if not up to `to`.
+    pub(super) async fn end_of_some(&self, tx: &Tx, from: i64, to: i64) -> Result<i64, StoreError> {
+        if from >= to {
+            return Ok(to);
+        }
         let next = Query::select()
             .column(Alias::new("started_at"))
             .from(Alias::new("usage_record"))
@@ -139,7 +132,7 @@ impl Question<'_> {
             .limit(1)
             .take();
         let row = tx.query_one(&next).await?;
-        Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
+        Ok(row.map_or(Ok(to), |row| row.try_get_by_index(0))?)
     }
 
     /// The columns and sums by day of all rows, a text each.

@@ -13,8 +13,8 @@ use super::{
     Store, StoreError, TenantScope, Tx, UsageFilter,
     rollup::{DAY_MILLIS, Grain, month_of},
     rows,
-    spend_groups::{GroupKey, Groups, Spend},
-    spend_lines::{Lines, Question},
+    spend_groups::{GroupKey, Groups, Lines, Spend},
+    spend_lines::Question,
 };
 use crate::domain::Timestamp;
 
@@ -94,7 +94,7 @@ impl Part {
             && (first >= end
                 || to - from <= (from - first * DAY_MILLIS).abs() + (to - end * DAY_MILLIS).abs())
         {
-            // No whole day lies between them, or there are fewer requests between them than beside them.
+            // No whole day lies between them, or there is less time between them than beside them in their days.
             return if from < to { vec![Self::Add(from, to)] } else { Vec::new() };
         }
         let mut parts = vec![Self::Days(from.map(|(_, first)| first), to.map(|(_, end)| end))];
@@ -138,6 +138,7 @@ impl Store {
         let mut groups = groups_of(&moment, &question, &parts).await?;
         if groups.are_too_many() && parts.iter().any(|part| matches!(part, Part::Take(..))) {
             // Some may be there only to be taken away.
+            drop(groups);
             groups = groups_of(&moment, &question, &Part::of(filter, CutDay::Within)).await?;
         }
         moment.commit().await?;
@@ -213,22 +214,26 @@ async fn each_some<'a>(
     groups: &mut Groups<'a>,
     change: impl Fn(&mut Groups<'a>, &Lines) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let some = async |from| -> Result<_, StoreError> {
+    // The requests from one moment up to another, and up to when those after them are read at once.
+    let some = async |from, end| -> Result<_, StoreError> {
         if from >= to {
             return Ok((None, to));
         }
-        let end = question.end_of_some(tx, from, to).await?.unwrap_or(to);
-        Ok((question.requests(tx, from, end).await?, end))
+        let lines = question.requests(tx, from, end).await?;
+        Ok((lines, question.end_of_some(tx, end, to).await?))
     };
-    let (mut next, mut end) = some(from).await?;
-    while next.is_some() || end < to {
+    let mut end = question.end_of_some(tx, from, to).await?;
+    let (mut lines, mut next_end) = some(from, end).await?;
+    while end < to || lines.is_some() {
+        // The database gathers the next ones while these are counted.
         let (found, changed) =
-            tokio::join!(some(end), async { next.map_or(Ok(()), |lines| change(groups, &lines)) });
+            tokio::join!(some(end, next_end), async { lines.map_or(Ok(()), |lines| change(groups, &lines)) });
         changed?;
         if groups.are_too_many() {
             break;
         }
-        (next, end) = found?;
+        end = next_end;
+        (lines, next_end) = found?;
     }
     Ok(())
 }

@@ -258,7 +258,7 @@ async fn a_report_is_not_refused_for_groups_that_only_the_rest_of_its_last_day_h
             '{\"user\":\"' || i || '\"}', days
         FROM spend_rollup, n WHERE grain = 'tags'";
     house.control.store.tamper(more).await;
-    // What the sums count besides came after 13:00.
+    // As if all else that the sums count had come after 13:00.
     let asked =
         async |to: &str| house.get(&format!("/api/spend?group_by=tag:user&from=2026-11-20&to={to}")).await;
     asked("2026-11-21").await.refused(400, "too_many_groups");

@@ -175,15 +175,17 @@ fn keys() -> impl Strategy<Value = Vec<GroupKey>> {
     proptest::sample::subsequence(all, 0..=7).prop_shuffle()
 }
 
-/// A moment within ten weeks from [`START`], often within the first four days, often on the bound of a day or of a month.
-fn hours() -> impl Strategy<Value = i64> {
-    prop_oneof![
+/// Milliseconds within ten weeks from [`START`], often within the first four days, often on the bound of a day or of a
+/// month or beside it.
+fn moments() -> impl Strategy<Value = i64> {
+    let hours = prop_oneof![
         0i64..96,
         (0i64..5).prop_map(|day| day * 24),
         (0i64..70).prop_map(|day| day * 24),
         proptest::sample::select(vec![2 * 24, 32 * 24, 63 * 24]),
         0i64..70 * 24,
-    ]
+    ];
+    (hours, -1i64..=1).prop_map(|(hours, millis)| hours * HOUR + millis)
 }
 
 proptest! {
@@ -193,13 +195,13 @@ proptest! {
     #[test]
     fn a_report_says_what_the_requests_add_up_to(
         requests in proptest::collection::vec(
-            (0usize..4, hours(), 0usize..6, proptest::option::of(0i64..5_000_000_000), 0u8..4),
+            (0usize..4, moments(), 0usize..6, proptest::option::of(0i64..5_000_000_000), 0u8..4),
             1..60,
         ),
         asked in proptest::collection::vec(
             (
                 keys(),
-                (proptest::option::of(hours()), proptest::option::of(hours())),
+                (proptest::option::of(moments()), proptest::option::of(moments())),
                 (proptest::option::of(0usize..2), proptest::option::of(0usize..4)),
                 (proptest::option::of(0usize..4), proptest::option::of(0usize..2)),
             ),
@@ -211,12 +213,12 @@ proptest! {
         let served = ["openai/a", "openai/b", "groq/a", "groq/b", "groq/org/c", "xai/d"];
         let models = ["smart", "openai/a", "groq/b", "none/x"];
         let start = at(START).millis();
-        let moment = |hours: i64| Timestamp::from_millis(start + hours * HOUR);
+        let moment = |millis: i64| Timestamp::from_millis(start + millis);
         let records: Vec<_> = requests
             .iter()
-            .map(|(key, hours, model, cost, tags)| {
+            .map(|(key, millis, model, cost, tags)| {
                 let cost = cost.map(NanoUsd::new);
-                let mut record = record(tenants[key % 2], virtual_keys[*key], moment(*hours), cost);
+                let mut record = record(tenants[key % 2], virtual_keys[*key], moment(*millis), cost);
                 record.served_model = ModelRef::parse(served[*model]).expect("a model");
                 if model % 2 == 0 {
                     record.requested_model = ModelName::parse(served[*model]).expect("a name");
@@ -224,7 +226,7 @@ proptest! {
                 match tags {
                     0 => record.tags.clear(),
                     1 => {
-                        record.tags.insert("run".into(), hours.to_string());
+                        record.tags.insert("run".into(), (millis / HOUR).to_string());
                         record.tags.insert("cost.center-1".into(), "a\u{e9}'".into());
                     }
                     2 => drop(record.tags.insert("team".into(), r#"b "\"#.into())),
