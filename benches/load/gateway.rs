@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -42,14 +43,14 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it before `mock` and waits until it answers.
-    pub fn start(mock: SocketAddr) -> Result<Self, String> {
+    /// Starts `program` before `mock` and waits until it answers.
+    pub fn start(program: &Path, mock: SocketAddr) -> Result<Self, String> {
         let told = |error: std::io::Error| format!("the gateway cannot be started: {error}");
         let directory = tempfile::tempdir().map_err(told)?;
         let log_file = directory.path().join("log");
         let (data, admin) = (process::free_address().map_err(told)?, process::free_address().map_err(told)?);
         let log = File::create(&log_file).map_err(told)?;
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_keystile"));
+        let mut serve = Command::new(program);
         serve
             .args([
                 "serve",

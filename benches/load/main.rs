@@ -137,7 +137,7 @@ fn load(options: &Options) -> Result<(), Failure> {
         }
     }
     let wanted = options.measures(GATEWAY) || options.measures(UNCAPPED);
-    let gateway = if wanted { Some(Gateway::start(upstream)?) } else { None };
+    let gateway = if wanted { Some(Gateway::start(&options.gateway, upstream)?) } else { None };
     let mut memory = Memory::default();
     if let Some(gateway) = &gateway {
         memory.idle_kib = gateway.process.memory_kib("VmRSS")?;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     payload::Kind,
@@ -8,7 +8,7 @@ use super::{
 };
 
 const USAGE: &str = "usage: cargo bench --bench load -- [--connections 1..512] [--seconds 1..60] [--rounds 1..9] \
-    [--only plain,one,burst,paced] [--targets direct,bare,nginx,keystile,uncapped] [--json]";
+    [--only plain,one,burst,paced] [--targets direct,bare,nginx,keystile,uncapped] [--gateway PROGRAM] [--json]";
 
 /// What this process is to do.
 pub enum Role {
@@ -30,6 +30,8 @@ pub struct Options {
     pub seconds: Duration,
     /// How often all of it is done.
     pub rounds: u64,
+    /// The gateway's program; another build than the one that came with this.
+    pub gateway: PathBuf,
     /// JSON in place of the table.
     pub json: bool,
     only: Vec<String>,
@@ -47,6 +49,7 @@ impl Options {
             connections: 64,
             seconds: Duration::from_secs(5),
             rounds: 3,
+            gateway: env!("CARGO_BIN_EXE_keystile").into(),
             json: false,
             only: list("plain,one,burst,paced"),
             targets: [DIRECT, BARE, NGINX, GATEWAY, UNCAPPED].map(str::to_owned).to_vec(),
@@ -62,6 +65,7 @@ impl Options {
                 "--rounds" => options.rounds = number(&value()?, 9)?,
                 "--only" => options.only = list(&value()?),
                 "--targets" => options.targets = list(&value()?),
+                "--gateway" => options.gateway = value()?.into(),
                 "--json" => options.json = true,
                 // cargo says which of its commands runs this.
                 "--bench" => bench = true,
