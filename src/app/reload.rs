@@ -28,11 +28,16 @@ use crate::{
         ReloadView, SettingView,
     },
     domain::{Actor, Clock, EgressPolicy, InstanceId, Timestamp},
+    gateway::Underway,
     upstream::{Opened, Openings},
 };
 
 /// How often the use of provider keys is written to the audit log.
 const USES_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a reload that takes addresses away waits for requests that may still be about to connect to one: what takes
+/// longer has connected, and waits for its provider's answer.
+const UNDERWAY: Duration = Duration::from_secs(2);
 
 /// Reads the configuration anew, from wherever it came.
 pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -81,6 +86,7 @@ pub(super) struct Desk {
     pub(super) control: Control,
     pub(super) changes: Arc<Changes>,
     pub(super) egress: EgressPolicy,
+    pub(super) underway: Arc<Underway>,
     pub(super) keys: Arc<Keys>,
     pub(super) openings: Arc<Openings>,
     pub(super) clock: Clock,
@@ -169,6 +175,10 @@ impl Desk {
                 return Err(error.into());
             }
         };
+        if entries(&running).any(|entry| !entries(&after).any(|allowed| allowed == entry)) {
+            // Requests that began with a key of before may still have to open a connection to its address.
+            self.underway.gone(UNDERWAY).await;
+        }
         self.egress.allow_only(entries(&after));
         let after = Arc::new(after);
         if let Err(error) = self.keys.adopt(Arc::clone(&after)).await {

@@ -36,6 +36,8 @@ const COST_MICRO_USD: HeaderName = HeaderName::from_static("x-keystile-cost-micr
 pub(super) struct Arrival {
     pub(super) request_id: RequestId,
     pub(super) arrived: Instant,
+    /// Let go of when a provider has answered, or none is left to ask.
+    pub(super) underway: Arc<()>,
     pub(super) principal: Arc<Principal>,
     pub(super) in_flight: InFlight,
 }
@@ -99,10 +101,11 @@ pub(super) async fn infer(
     let meter = Meter::new(Arc::clone(house), facts, place, tokens, arrival.in_flight);
     if streams {
         // Boxed, like the call below: the whole call would else be moved with every request, wherever it is answered.
-        return Box::pin(stream(house, &principal, journey, plan, meter)).await;
+        return Box::pin(stream(house, &principal, journey, plan, meter, arrival.underway)).await;
     }
     // Given what it needs as it is: a block around it would hold all of it a second time.
-    Outliving::new(&house.tasks, whole(Arc::clone(house), principal, journey, plan, meter)).await
+    Outliving::new(&house.tasks, whole(Arc::clone(house), principal, journey, plan, meter, arrival.underway))
+        .await
 }
 
 /// Headers that a provider of Anthropic's dialect is to see.
@@ -151,12 +154,14 @@ async fn stream(
     journey: Journey,
     plan: Vec<Candidate>,
     mut meter: Meter,
+    underway: Arc<()>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let answer = {
         // Pinned where it is made: moved, it would be copied, thousands of bytes a request.
         let forward = pin!(forward::forward(house, principal, &journey, plan, &mut meter));
         house.cut.run_until_cancelled(forward).await
     };
+    drop(underway);
     let answer = match answer {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error).await),
@@ -190,12 +195,14 @@ async fn whole(
     journey: Journey,
     plan: Vec<Candidate>,
     mut meter: Meter,
+    underway: Arc<()>,
 ) -> Result<Response<GatewayBody>, GatewayError> {
     let answer = {
         // Pinned where it is made: moved, it would be copied, thousands of bytes a request.
         let forward = pin!(forward::forward(&house, &principal, &journey, plan, &mut meter));
         house.cut.run_until_cancelled(forward).await
     };
+    drop(underway);
     let answer = match answer {
         Some(Ok(answer)) => answer,
         Some(Err(error)) => return Err(failed(meter, error).await),

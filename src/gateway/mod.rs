@@ -22,6 +22,7 @@ mod settle;
 mod stream;
 mod tags;
 mod tap;
+mod underway;
 mod upstream_body;
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
@@ -33,7 +34,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{authenticate::Authenticator, body::GatewayBody, policy::check_grant, route::routes};
+pub use self::{
+    authenticate::Authenticator, body::GatewayBody, policy::check_grant, route::routes, underway::Underway,
+};
 use self::{
     error::GatewayError,
     infer::Arrival,
@@ -81,6 +84,8 @@ pub struct House {
     pub clock: Clock,
     /// Places for streams that are read to their end although their clients have left.
     pub drains: Arc<Semaphore>,
+    /// Requests that count on the providers being as they were when they began.
+    pub underway: Arc<Underway>,
     /// Calls that outlive their clients; awaited at shutdown.
     pub tasks: TaskTracker,
     /// Set when the process is going down and no new request is taken.
@@ -146,6 +151,7 @@ impl Gateway {
         if route == Route::Health {
             return Ok(lists::health(house).await);
         }
+        let underway = house.underway.mark();
         let principal = house.authenticator.identify(&head.headers).await?;
         if house.draining.is_cancelled() {
             return Err(GatewayError::Draining);
@@ -161,7 +167,7 @@ impl Gateway {
             Route::Infer(endpoint) => {
                 let in_flight =
                     limits::check_request(&principal.limiters).await.map_err(GatewayError::from)?;
-                let arrival = Arrival { request_id, arrived, principal, in_flight };
+                let arrival = Arrival { request_id, arrived, underway, principal, in_flight };
                 infer::infer(house, endpoint, arrival, &head.headers, incoming).await
             }
         }
