@@ -24,7 +24,7 @@ use keystile::{
         ModelName, ModelRef, NanoUsd, Outcome, ProviderKeyId, RequestId, TenantId, Timestamp, TokenUsage,
         UsageRecord, UsageSource, VirtualKeyId, Windows, Zone,
     },
-    store::{Store, StoreError, Tx, sqlite_url, usage::write_usage},
+    store::{MAX_GROUPS, Store, StoreError, Tx, sqlite_url, usage::write_usage},
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde_json::{Value, json};
@@ -40,8 +40,6 @@ const TO: &str = "2026-11-01";
 const EMAIL: &str = "owner@example.com";
 const PASSWORD: &str = "correct horse battery staple";
 const ASKED: usize = 5;
-/// Most groups of one report.
-const MAX_GROUPS: usize = 50_000;
 /// What is grouped by, as `group_by` names it and as the column of the usage rows that knows it.
 const KEYS_OF_GROUPS: [(&str, &str); 7] = [
     ("day", "started_at / 86400000"),

@@ -35,8 +35,9 @@ use crate::{
 /// How often the use of provider keys is written to the audit log.
 const USES_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a reload that takes addresses away waits for requests that may still be about to connect to one: what takes
-/// longer has connected, and waits for its provider's answer.
+/// How long a reload that takes addresses away waits for requests that may still be about to connect to one. What takes
+/// longer has mostly connected and waits for its provider's answer; a client that is still sending its body then is refused
+/// what was taken away.
 const UNDERWAY: Duration = Duration::from_secs(2);
 
 /// Reads the configuration anew, from wherever it came.

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// How often it is looked whether all have gone on.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Requests that are planned and have not called their provider yet. Each holds a mark; those that began between two
-/// changes hold the same one, so that a request counts itself on nothing but it.
+/// Requests that have no provider's answer yet. Each holds a mark; those that began between two changes hold the same one,
+/// whose count of holders is how many they are.
 #[derive(Debug, Default)]
 pub struct Underway(ArcSwap<()>);
 
