@@ -49,7 +49,7 @@ impl Spend {
         };
         let report = open::control(shared).await?.spend(&Actor::Cli, &query).await?;
         if self.json {
-            output::json(&report)?;
+            output::line(report.to_json())?;
         } else if self.csv {
             output::text(&report.to_csv())?;
         } else {

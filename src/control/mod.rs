@@ -40,6 +40,7 @@ mod session_list;
 mod sessions;
 mod signing_key;
 mod spend;
+mod spend_json;
 mod spend_report;
 mod spend_schema;
 mod tenants;

@@ -2,13 +2,10 @@
 
 use std::fmt::Write as _;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::value::{RawValue, to_raw_value};
-
-use super::{ControlError, checks, csv};
+use super::{ControlError, checks, csv, spend_json};
 use crate::{
     domain::NanoUsd,
-    store::{Group, GroupKey, Spend, Sums},
+    store::{GroupKey, Spend, Sums},
 };
 
 /// Sums by group, and the sum of everything.
@@ -97,9 +94,9 @@ impl SpendReport {
         texts(&self.spend.total)
     }
 
-    /// All of it. A writer of one text at a time would cost more than what there is to write.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("all of it is texts and numbers, and goes to memory")
+    /// All of it as JSON, a line for each row.
+    pub fn to_json(&self) -> String {
+        spend_json::written(self)
     }
 
     /// The groups, one line each, under a line of names. Without a total: a column is to be summed.
@@ -122,81 +119,23 @@ fn texts(sums: &Sums) -> [String; 4] {
     ]
 }
 
-impl Serialize for SpendReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let columns = self.columns();
-        // Once for all groups.
-        let values: Vec<Box<RawValue>> = self
-            .spend
-            .values
-            .iter()
-            .map(|value| to_raw_value(&value.as_deref()))
-            .collect::<Result<_, _>>()
-            .map_err(serde::ser::Error::custom)?;
-        let rows: Vec<_> = self
-            .spend
-            .groups
-            .iter()
-            .map(|Group { places, sums }| SpendRow {
-                columns: &columns,
-                values: &values,
-                places,
-                sums,
-                unreconciled: None,
-            })
-            .collect();
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("data", &rows)?;
-        map.serialize_entry("next_cursor", &None::<&str>)?;
-        let unreconciled = Some(self.unreconciled.micro_rounded_up());
-        let total =
-            SpendRow { columns: &[], values: &[], places: &[], sums: &self.spend.total, unreconciled };
-        map.serialize_entry("total", &total)?;
-        map.end()
-    }
-}
-
-struct SpendRow<'a> {
-    columns: &'a [String],
-    /// Those of all rows.
-    values: &'a [Box<RawValue>],
-    /// Where its own are among them.
-    places: &'a [usize],
-    sums: &'a Sums,
-    /// Only known of the whole.
-    unreconciled: Option<i64>,
-}
-
-impl Serialize for SpendRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (column, place) in self.columns.iter().zip(self.places) {
-            map.serialize_entry(column, &self.values[*place])?;
-        }
-        map.serialize_entry("requests", &self.sums.requests)?;
-        map.serialize_entry("input_tokens", &self.sums.input_tokens)?;
-        map.serialize_entry("output_tokens", &self.sums.output_tokens)?;
-        let cost =
-            RawValue::from_string(micro_text(self.sums.cost_nano_usd)).map_err(serde::ser::Error::custom)?;
-        map.serialize_entry("cost_micro_usd", &cost)?;
-        if let Some(unreconciled) = self.unreconciled {
-            map.serialize_entry("unreconciled_micro_usd", &unreconciled)?;
-        }
-        map.end()
-    }
-}
-
-/// Micro-USD with up to three decimals, of a sum that may be larger than one amount can be.
 fn micro_text(nano: i128) -> String {
     let mut text = String::new();
+    push_micro(&mut text, nano);
+    text
+}
+
+/// Appends micro-USD with up to three decimals, of a sum that may be larger than one amount can be.
+pub(super) fn push_micro(text: &mut String, nano: i128) {
     let (whole, rest) = (nano.unsigned_abs() / 1_000, nano.unsigned_abs() % 1_000);
-    let sign = if nano < 0 { "-" } else { "" };
-    write!(text, "{sign}{whole}").expect("writing to a string cannot fail");
+    if nano < 0 {
+        text.push('-');
+    }
+    text.push_str(itoa::Buffer::new().format(whole));
     if rest > 0 {
         write!(text, ".{rest:03}").expect("writing to a string cannot fail");
         text.truncate(text.trim_end_matches('0').len());
     }
-    text
 }
 
 #[cfg(test)]

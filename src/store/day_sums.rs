@@ -121,36 +121,60 @@ fn read_written(column: &str, mut take: impl FnMut(Written) -> Option<()>) -> Op
     if column == "[]" {
         return Some(());
     }
-    let mut bytes = column.strip_prefix("[[")?.strip_suffix("]]")?.bytes();
+    let mut text = Unread(column.as_bytes());
+    text.skip(b"[[")?;
     loop {
         let mut day = Written::default();
-        let last = day.len() - 1;
-        let mut end = None;
         for (place, number) in day.iter_mut().enumerate() {
-            let mut digits = 0;
-            end = loop {
-                match bytes.next() {
-                    // JSON has no `07`.
-                    Some(b'0'..=b'9') if digits == 1 && *number == 0 => return None,
-                    Some(byte @ b'0'..=b'9') => {
-                        *number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
-                        digits += 1;
-                    }
-                    other => break other,
-                }
-            };
-            let goes_on = place < last;
-            if digits == 0 || goes_on != (end == Some(b',')) {
-                return None;
+            if place > 0 {
+                text.skip(b",")?;
             }
+            *number = text.number()?;
         }
         take(day)?;
-        match end {
-            None => return Some(()),
-            Some(b']') if bytes.next() == Some(b',') && bytes.next() == Some(b'[') => {}
-            Some(_) => return None,
+        if text.skip(b"]]").is_some() {
+            return text.0.is_empty().then_some(());
         }
+        text.skip(b"],[")?;
     }
+}
+
+/// What is left of a text.
+struct Unread<'a>(&'a [u8]);
+
+impl Unread<'_> {
+    /// Goes on after `expected`, whose length is a constant so that no call compares two or three bytes.
+    #[inline]
+    fn skip<const N: usize>(&mut self, expected: &[u8; N]) -> Option<()> {
+        let (next, rest) = self.0.split_first_chunk()?;
+        if next != expected {
+            return None;
+        }
+        self.0 = rest;
+        Some(())
+    }
+
+    /// Takes a number as JSON has it, which has no `07`.
+    #[inline]
+    fn number(&mut self) -> Option<u64> {
+        let (first, mut rest) = self.0.split_first()?;
+        let mut number = digit(*first)?;
+        while let Some((next, after)) = rest.split_first()
+            && let Some(digit) = digit(*next)
+        {
+            if number == 0 {
+                return None;
+            }
+            number = number.checked_mul(10)?.checked_add(digit)?;
+            rest = after;
+        }
+        self.0 = rest;
+        Some(number)
+    }
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
 #[cfg(test)]

@@ -153,7 +153,6 @@ pub(super) struct Groups<'a> {
     groups: HashMap<Box<[usize]>, ByDay>,
     /// How many there are, each day one.
     count: usize,
-    total: Sums,
 }
 
 impl<'a> Groups<'a> {
@@ -168,7 +167,6 @@ impl<'a> Groups<'a> {
             tags: Tags { names: names.collect(), known: HashMap::new() },
             groups: HashMap::new(),
             count: 0,
-            total: Sums::default(),
         }
     }
 
@@ -258,12 +256,16 @@ impl<'a> Groups<'a> {
         }
         let group = self.groups.get_mut(numbers).expect("it was just inserted");
         let before = group.len();
+        // Both are in order: from the first of these days on, a few steps lead from one to the next.
+        let mut place = days.first().map_or(0, |(first, _)| group.partition_point(|(day, _)| day < first));
         for (day, sums) in days {
-            match group.binary_search_by_key(day, |(day, _)| *day) {
-                Ok(place) => group[place].1.add(sums),
-                Err(place) => group.insert(place, (*day, *sums)),
+            while group.get(place).is_some_and(|(before, _)| before < day) {
+                place += 1;
             }
-            self.total.add(sums);
+            match group.get_mut(place) {
+                Some((same, added)) if same == day => added.add(sums),
+                _ => group.insert(place, (*day, *sums)),
+            }
         }
         self.count += group.len() - before;
         Ok(())
@@ -275,7 +277,6 @@ impl<'a> Groups<'a> {
         for (day, sums) in days {
             let place = group.binary_search_by_key(day, |(day, _)| *day).ok()?;
             let left = group[place].1.without(sums)?;
-            self.total = self.total.without(sums)?;
             if left.requests > 0 {
                 group[place].1 = left;
             } else {
@@ -288,7 +289,10 @@ impl<'a> Groups<'a> {
 
     /// The groups, each with all its values, in their order.
     pub(super) fn finish(mut self) -> Spend {
-        let total = self.total;
+        let mut total = Sums::default();
+        for (_, sums) in self.groups.values().flatten() {
+            total.add(sums);
+        }
         if self.keys.is_empty() {
             // The one group is there also where there is nothing.
             let all = Group { places: [].into(), sums: total };
