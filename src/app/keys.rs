@@ -7,7 +7,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -166,6 +166,7 @@ impl Keys {
                 if woken || self.is_stale().await {
                     self.refresh().await;
                 }
+                self.vault.forget_left(Instant::now());
             }
         };
         stop.run_until_cancelled(work).await;

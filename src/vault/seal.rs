@@ -139,6 +139,11 @@ impl Vault {
         Ok(true)
     }
 
+    /// Wipes dropped master keys whose time is over.
+    pub fn forget_left(&self, now: Instant) {
+        self.ring.rcu(|ring| ring.without_left(now).map_or_else(|| Arc::clone(ring), Arc::new));
+    }
+
     /// Seals a provider key for its row.
     #[expect(clippy::disallowed_methods, reason = "the one place that seals a provider key")]
     pub fn seal_provider_key(
