@@ -22,17 +22,28 @@ pub(super) struct Record<'a> {
     #[serde(borrow)]
     pub purpose: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<Cow<'a, str>>,
+    pub tenant: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<Cow<'a, str>>,
+    pub key: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<Cow<'a, str>>,
+    pub provider: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Cow<'a, str>>,
+    pub origin: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<Cow<'a, str>>,
+    pub name: Option<Text<'a>>,
     /// Base64. Borrowed and never owned: an owned copy would not be wiped.
     pub secret: &'a str,
+}
+
+/// A text of a record, copied only where JSON's escapes stand in it. Within an `Option` serde copies every `Cow`.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(text.into())
+    }
 }
 
 /// The binding of a record: everything but the secret.
@@ -54,11 +65,11 @@ impl Binding<'_> {
         let record = Record {
             schema: SCHEMA,
             purpose: self.purpose.into(),
-            tenant: self.tenant.map(Into::into),
-            key: self.key.map(Into::into),
-            provider: self.provider.map(Into::into),
-            origin: self.origin.map(Into::into),
-            name: self.name.map(Into::into),
+            tenant: self.tenant.map(Text::from),
+            key: self.key.map(Text::from),
+            provider: self.provider.map(Text::from),
+            origin: self.origin.map(Text::from),
+            name: self.name.map(Text::from),
             secret: text,
         };
         // Six times a text is the most that JSON's escapes make of it; base64 has nothing to escape.
@@ -85,7 +96,10 @@ impl Binding<'_> {
         if record.purpose != self.purpose {
             return Some("purpose");
         }
-        members.into_iter().find(|(_, wanted, found)| *wanted != found.as_deref()).map(|(member, ..)| member)
+        members
+            .into_iter()
+            .find(|(_, wanted, found)| *wanted != found.as_ref().map(|text| &*text.0))
+            .map(|(member, ..)| member)
     }
 }
 
