@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Simple};
 
 /// A text that is not an identifier of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +34,13 @@ macro_rules! prefixed_ids {
         }
 
         impl fmt::Display for $name {
+            // In one piece: a text that is made of it is allocated once. Every request makes a dozen.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}{}", $prefix, self.0.simple())
+                const PREFIX: usize = $prefix.len();
+                let mut text = [0; PREFIX + Simple::LENGTH];
+                text[..PREFIX].copy_from_slice($prefix.as_bytes());
+                self.0.simple().encode_lower(&mut text[PREFIX..]);
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 

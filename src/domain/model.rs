@@ -142,7 +142,9 @@ impl<'de> serde::Deserialize<'de> for ModelRef {
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.provider, self.model)
+        f.write_str(self.provider.as_str())?;
+        f.write_str("/")?;
+        f.write_str(self.model.as_str())
     }
 }
 

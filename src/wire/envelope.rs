@@ -113,8 +113,7 @@ pub enum Edit {
 impl Edit {
     /// Sets a string.
     pub fn text(name: &'static str, text: &str) -> Self {
-        let value = serde_json::Value::from(text).to_string();
-        Self::Set { name, value }
+        Self::Set { name, value: serde_json::to_string(text).expect("a text can be written") }
     }
 
     /// Sets a number.
