@@ -9,7 +9,7 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Setup, Upstream, chat_ok, eventually, usage};
+use crate::support::{Gateway, Setup, Upstream, chat_ok, error, eventually, usage};
 
 const SECRET: &str = "sk-typed-at-the-gate-0123456789";
 const PASSWORD: &str = "stile-latch-hinge-post-92";
@@ -162,6 +162,50 @@ async fn a_provider_key_that_cannot_be_used_is_not_stored() {
     beside.run(&moved, "").refused(2, "--secret");
     beside.run(&["provider-keys", "update", "pk_x", "--weight", "1"], "").refused(1, "provider key");
     assert_eq!(beside.json(&["provider-keys", "list", "--json"]), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_staged_secret_is_tried_by_the_gateway_and_takes_the_present_ones_place() {
+    let beside = Beside::a_gateway().await;
+    let id = beside.provider_key();
+    let next = format!("{SECRET}-next");
+    let knows = |secret: &str| {
+        let known = format!("Bearer {secret}");
+        beside.upstream.rescript(move |seen, _| match seen.header("authorization") {
+            Some(given) if given == known => chat_ok("hi", &usage(100, 50)),
+            _ => error(401, "no such key"),
+        });
+    };
+    let url = format!("http://{}", beside.gateway.app.admin_address);
+    let verify = ["provider-keys", "verify", &id, "--url", &url];
+    let promote = ["provider-keys", "promote", &id];
+
+    let staged = beside.run(&["provider-keys", "stage", &id], &next).done();
+    assert!(!staged.is_empty() && staged.lines().count() == 1, "the fingerprint alone: {staged}");
+    beside.run(&promote, "").refused(1, "verif");
+    knows(SECRET);
+    let said = beside.run(&verify, "");
+    assert_eq!((said.code, said.err.as_str()), (Some(1), ""));
+    assert!(said.out.contains("401"), "{}", said.out);
+    beside.run(&promote, "").refused(1, "verif");
+
+    knows(&next);
+    assert!(beside.run(&verify, "").done().contains("takes the staged secret (200)"));
+    assert!(beside.run(&promote, "").done().contains(&staged), "the new fingerprint is shown");
+    let virtual_key = beside.gateway.virtual_key(json!({})).await;
+    eventually("the gateway to use the new secret", || async {
+        (beside.gateway.chat(&virtual_key, json!({})).await.status == 200).then_some(())
+    })
+    .await;
+
+    beside.run(&verify, "").refused(1, "staged");
+    beside.run(&["provider-keys", "stage", &id], SECRET).done();
+    assert_eq!(beside.run(&["provider-keys", "unstage", &id], "").done(), "");
+    beside.run(&["provider-keys", "promote", &id, "--unverified"], "").refused(1, "staged");
+    let elsewhere = ["provider-keys", "verify", &id, "--url", "http://127.0.0.1:1"];
+    beside.run(&elsewhere, "").refused(1, "no gateway answers");
+    beside.run(&["provider-keys", "verify", "../x", "--url", &url], "").refused(1, "is not an id");
+    beside.run(&["provider-keys", "stage", &id], "").refused(1, "`api_key`");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
