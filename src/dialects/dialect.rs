@@ -1,6 +1,6 @@
 //! The words between the gateway and a dialect.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -79,7 +79,7 @@ pub struct Call<'a> {
 #[derive(Default)]
 pub struct UpstreamRequest {
     /// Appended to the provider's base URL; begins with a slash.
-    pub path: String,
+    pub path: Cow<'static, str>,
     /// The body; the client's own bytes when nothing had to change.
     pub body: Bytes,
     /// The gateway asked for usage and the client did not: the usage-only event is to be taken out again.
@@ -168,7 +168,7 @@ pub struct AnswerFacts {
     pub model: Option<String>,
     /// The service tier used.
     pub service_tier: Option<String>,
-    /// UTF-8 bytes of the text in it.
+    /// UTF-8 bytes of the text in it; they may be left uncounted where the figures say how much output there is.
     pub text_bytes: u64,
     /// The answer is an error although its status said success.
     pub error: Option<ProviderError>,

@@ -81,7 +81,7 @@ pub fn write_request(conversation: &Conversation, call: &Call<'_>) -> Result<Ups
     }
     let body = serde_json::to_vec(&body).expect("what is written here has string keys and finite numbers");
     Ok(UpstreamRequest {
-        path: Endpoint::ChatCompletions.path().to_owned(),
+        path: Endpoint::ChatCompletions.path().into(),
         body: body.into(),
         dropped: dropped.0,
         ..UpstreamRequest::default()

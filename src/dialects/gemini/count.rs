@@ -22,7 +22,7 @@ pub(super) fn request(conversation: &Conversation, call: &Call<'_>) -> Result<Up
     let (mut body, dropped) = write::body(conversation, call)?;
     body.model = Some(place::resource(call.model)?);
     Ok(UpstreamRequest {
-        path,
+        path: path.into(),
         body: place::json(&Body { generate_content_request: body }),
         translation: Some(Box::new(Count)),
         dropped,

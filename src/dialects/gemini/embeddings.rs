@@ -82,7 +82,7 @@ pub(super) fn request(call: &Call<'_>) -> Result<UpstreamRequest, DialectError> 
         estimate: call.asked.view.text_bytes.div_ceil(BYTES_A_TOKEN),
     };
     Ok(UpstreamRequest {
-        path,
+        path: path.into(),
         body: place::json(&batch),
         translation: Some(Box::new(translation)),
         dropped,

@@ -30,7 +30,7 @@ pub(super) fn pass(call: &Call<'_>) -> UpstreamRequest {
     let mut headers = vec![(VERSION, version.to_owned())];
     headers.extend(asked.headers.anthropic_beta.clone().map(|beta| (BETA, beta)));
     UpstreamRequest {
-        path: asked.endpoint.path().to_owned(),
+        path: asked.endpoint.path().into(),
         body: asked.envelope.render(&edits),
         headers,
         ..UpstreamRequest::default()

@@ -83,7 +83,7 @@ fn a_client_of_the_same_words_is_passed_on_as_he_came() {
     let body = "{ \"model\": \"claude-opus-5\",\n \"temperature\":0.10, \"max_tokens\":5,\"new\":[1.0] }";
     let none = ClientHeaders::default;
     let request = pass(Endpoint::Messages, body, none(), None).expect("it passes");
-    assert_eq!((request.body.as_ref(), request.path.as_str()), (body.as_bytes(), "/messages"));
+    assert_eq!((request.body.as_ref(), &*request.path), (body.as_bytes(), "/messages"));
     assert!(request.translation.is_none() && request.dropped.is_empty() && request.output_limit.is_none());
     assert_eq!(request.headers, [("anthropic-version", "2023-06-01".to_owned())]);
 

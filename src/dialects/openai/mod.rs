@@ -50,7 +50,7 @@ impl Dialect for OpenAi {
             edits.push(Edit::text("encoding_format", "float"));
         }
         Ok(UpstreamRequest {
-            path: call.asked.endpoint.path().to_owned(),
+            path: call.asked.endpoint.path().into(),
             body: call.asked.envelope.render(&edits),
             usage_injected,
             embeddings_to_base64,
@@ -88,7 +88,8 @@ impl Dialect for OpenAi {
             if facts.figures.prompt == Figure::Absent {
                 facts.figures.prompt = facts.figures.total;
             }
-        } else {
+        } else if !matches!(facts.figures.completion, Figure::Count(_)) {
+            // An answer may be long, and where its output is said nobody asks for its text.
             let choices = payload.choices.and_then(choices).unwrap_or_default();
             facts.text_bytes = choices.iter().map(|choice| choice.content().0).sum();
         }

@@ -270,8 +270,13 @@ fn answers_are_read_and_errors_in_them_are_errors() {
     let facts = answer(Endpoint::ChatCompletions, body).expect("readable");
     assert_eq!(
         (facts.text_bytes, facts.figures.completion, facts.model.as_deref()),
-        (5, Figure::Count(2), Some("m"))
+        (0, Figure::Count(2), Some("m"))
     );
+    for unsaid in ["\"completion_tokens\":-2", "\"x\":2"] {
+        let body = body.replace("\"completion_tokens\":2", unsaid);
+        let facts = answer(Endpoint::ChatCompletions, &body).expect("readable");
+        assert_eq!(facts.text_bytes, 5, "the text is counted when the output is not said: {unsaid}");
+    }
     let embedding = "{\"data\":[{\"embedding\":[0.5]}],\"usage\":{\"total_tokens\":7}}";
     assert_eq!(answer(Endpoint::Embeddings, embedding).expect("readable").figures.prompt, Figure::Count(7));
     for error in ["{\"error\":{\"message\":\"m\",\"code\":429}}", "{\"object\":\"error\",\"message\":\"m\"}"]

@@ -33,7 +33,7 @@ pub fn pass(call: &Call<'_>) -> Result<UpstreamRequest, DialectError> {
         edits.push(Edit::Set { name: "input", value });
     }
     Ok(UpstreamRequest {
-        path: call.asked.endpoint.path().to_owned(),
+        path: call.asked.endpoint.path().into(),
         body: envelope.render(&edits),
         ..UpstreamRequest::default()
     })

@@ -29,7 +29,7 @@ pub(in super::super) fn write_request(
     let verb = if conversation.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
     let path = place::path(call.model, verb)?;
     let (body, dropped) = body(conversation, call)?;
-    Ok(UpstreamRequest { path, body: place::json(&body), dropped, ..UpstreamRequest::default() })
+    Ok(UpstreamRequest { path: path.into(), body: place::json(&body), dropped, ..UpstreamRequest::default() })
 }
 
 /// The body, and the hints that are not in it.

@@ -261,7 +261,7 @@ pub(super) fn write_request(
     };
     let body = serde_json::to_vec(&body).expect("what is written here has string keys and finite numbers");
     let request = UpstreamRequest {
-        path: Endpoint::Messages.path().to_owned(),
+        path: Endpoint::Messages.path().into(),
         body: body.into(),
         output_limit: given_limit.is_none().then_some(max_tokens),
         dropped: dropped.0,

@@ -23,7 +23,7 @@ fn a_full_request_is_said_in_anthropics_words() {
         text.push('\n');
         golden(name, &text);
         assert_eq!(sent.request.dropped, ["messages.name", "image_url.detail", "seed", "store", "metadata"]);
-        assert_eq!((sent.request.path.as_str(), sent.request.output_limit), ("/messages", None));
+        assert_eq!((&*sent.request.path, sent.request.output_limit), ("/messages", None));
         assert!(sent.names.is_empty() && sent.request.translation.is_none());
     }
 }
