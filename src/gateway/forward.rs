@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use super::{
@@ -429,21 +429,25 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_none_or(|value| !value.trim_start().to_ascii_lowercase().starts_with("application/json"))
 }
 
-/// Status and headers of an answer's head, without a body.
-pub(super) fn head_of(answer: &Answer, attempts: usize) -> http::response::Builder {
-    let mut builder = Response::builder()
-        .status(StatusCode::OK)
-        .header(PROVIDER, answer.candidate.model.provider.as_str())
-        .header(MODEL, answer.candidate.model.to_string())
-        .header(ATTEMPTS, attempts);
+/// What most answers have for headers, and what the layers around this one add; a map that grows is copied.
+const HEADERS_ROOM: usize = 16;
+
+/// The headers of an answer.
+pub(super) fn head_of(answer: &Answer, attempts: usize) -> Result<HeaderMap, GatewayError> {
+    let unwritable = |_| GatewayError::Internal;
+    let mut headers = HeaderMap::with_capacity(HEADERS_ROOM);
+    let model = &answer.candidate.model;
+    headers.insert(PROVIDER, HeaderValue::from_str(model.provider.as_str()).map_err(unwritable)?);
+    headers.insert(MODEL, HeaderValue::try_from(model.to_string()).map_err(unwritable)?);
+    headers.insert(ATTEMPTS, attempts.into());
     if let Some(limit) = answer.output_limit {
-        builder = builder.header(MAX_OUTPUT_TOKENS, limit);
+        headers.insert(MAX_OUTPUT_TOKENS, limit.into());
     }
     if !answer.dropped.is_empty() {
-        builder = builder.header(DROPPED, answer.dropped.join(", "));
+        headers.insert(DROPPED, HeaderValue::try_from(answer.dropped.join(", ")).map_err(unwritable)?);
     }
     for (name, value) in &answer.headers {
-        builder = builder.header(name, value);
+        headers.append(name, value.clone());
     }
-    builder
+    Ok(headers)
 }

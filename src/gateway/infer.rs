@@ -31,6 +31,7 @@ use crate::{
 };
 
 const COST_MICRO_USD: HeaderName = HeaderName::from_static("x-keystile-cost-micro-usd");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What a request brings with it from its head.
 pub(super) struct Arrival {
@@ -181,12 +182,12 @@ async fn stream(
             GatewayBody::full(bytes)
         }
     };
-    head.header(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))
-        .header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
-        // nginx and its relatives would hold a stream back until their buffer is full.
-        .header("x-accel-buffering", HeaderValue::from_static("no"))
-        .body(body)
-        .map_err(|_| GatewayError::Internal)
+    let mut head = head?;
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    head.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx and its relatives would hold a stream back until their buffer is full.
+    head.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response(head, body))
 }
 
 async fn whole(
@@ -220,20 +221,22 @@ async fn whole(
     meter.end_attempt(AttemptOutcome::Ok, if counted { Charge::Nothing } else { Charge::Used });
     let head = forward::head_of(&answer, meter.attempts());
     drop(answer);
-    let head = with_cost(head, meter).await;
-    head.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-        .body(GatewayBody::full(bytes))
-        .map_err(|_| GatewayError::Internal)
-}
-
-async fn with_cost(head: http::response::Builder, meter: Meter) -> http::response::Builder {
     let finished = meter.finish(200, Outcome::Ok);
     let cost = finished.cost;
     finished.safe().await;
-    match cost {
-        Some(cost) => head.header(COST_MICRO_USD, cost.as_micro().to_string()),
-        None => head,
+    let mut head = head?;
+    if let Some(cost) = cost {
+        let cost = HeaderValue::try_from(cost.as_micro().to_string());
+        head.insert(COST_MICRO_USD, cost.map_err(|_| GatewayError::Internal)?);
     }
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response(head, GatewayBody::full(bytes)))
+}
+
+fn response(head: HeaderMap, body: GatewayBody) -> Response<GatewayBody> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = head;
+    response
 }
 
 /// Ends a request that nobody answered, and passes the error on.

@@ -9,10 +9,10 @@ use crate::domain::{CheckGrant, DispatchGrant, ProviderKeyId, ProviderSlug, Tena
 /// # Errors
 /// 403 when none is left.
 pub(super) fn allowed(principal: &Principal, plan: Vec<Candidate>) -> Result<Vec<Candidate>, GatewayError> {
-    let first = plan.first().map(|candidate| candidate.model.to_string());
+    let first = plan.first().map(|candidate| candidate.model.clone());
     let allowed: Vec<_> = plan.into_iter().filter(|candidate| principal.allows(&candidate.model)).collect();
     if allowed.is_empty() {
-        return Err(GatewayError::ModelNotAllowed(first.unwrap_or_default()));
+        return Err(GatewayError::ModelNotAllowed(first.map(|model| model.to_string()).unwrap_or_default()));
     }
     Ok(allowed)
 }
