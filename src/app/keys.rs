@@ -163,13 +163,19 @@ impl Keys {
                     () = self.wake.notified() => true,
                     () = tokio::time::sleep(TURN) => false,
                 };
-                if woken || self.is_stale().await {
-                    self.refresh().await;
-                }
-                self.vault.forget_left(Instant::now());
+                self.look(woken, Instant::now()).await;
             }
         };
         stop.run_until_cancelled(work).await;
+    }
+
+    /// One turn: keys whose time is over are forgotten, and what may have changed is read again.
+    async fn look(&self, woken: bool, now: Instant) {
+        // First, and waiting for nothing: the database or the disk may not answer.
+        self.vault.forget_expired(now);
+        if woken || self.is_stale().await {
+            self.refresh().await;
+        }
     }
 
     async fn is_stale(&self) -> bool {
@@ -226,5 +232,42 @@ impl Keys {
         let meta = tokio::fs::metadata(path).await.ok()?;
         use std::os::unix::fs::MetadataExt;
         Some(Looks { node: meta.ino(), bytes: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::Clock,
+        store::testing,
+        vault::{HouseSecret, KeyRing, LEAVES_AFTER, OpenError},
+    };
+
+    #[tokio::test]
+    async fn a_dropped_master_key_is_forgotten_when_its_time_is_over() {
+        let store = testing::sqlite().await;
+        let [old, new] = [KeyRing::generate(), KeyRing::generate()];
+        let ring = |key| KeyRing::from_texts(std::slice::from_ref(key)).expect("a ring");
+        let vault = Arc::new(Vault::new(ring(&old), Clock::system()));
+        let sealed = vault.seal_house(HouseSecretName::Pepper, &HouseSecret::generate());
+        vault.reload(ring(&new), [""; 0]).expect("nothing needs the old one");
+        let mut config = Config::default();
+        config.vault.master_keys = vec![new];
+        let session = SessionKey::from_house(&HouseSecret::generate());
+        let keys = Keys {
+            store: store.clone(),
+            vault: Arc::clone(&vault),
+            sessions: Arc::new(Sessions::new(vec![session], Duration::from_secs(60)).expect("a key")),
+            instance: InstanceId::generate(),
+            config: Mutex::new(Arc::new(config)),
+            wake: tokio::sync::Notify::new(),
+            turn: Default::default(),
+        };
+        let opened = || vault.open_house(HouseSecretName::Pepper, &sealed).map(drop);
+        keys.look(true, Instant::now()).await;
+        assert_eq!(opened(), Ok(()), "its time is not over");
+        keys.look(false, Instant::now() + LEAVES_AFTER).await;
+        assert!(matches!(opened(), Err(OpenError::UnknownMasterKey { .. })));
     }
 }

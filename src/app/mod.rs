@@ -155,12 +155,13 @@ impl App {
                 recovered.refused
             )
         }));
+        let given = Arc::new(config.clone());
         let keys = Arc::new(Keys {
             store: store.clone(),
             vault: Arc::clone(&vault),
             sessions: Arc::clone(&foundation.sessions),
             instance: ledger.id(),
-            config: Mutex::new(Arc::new(config.clone())),
+            config: Mutex::new(Arc::clone(&given)),
             wake: tokio::sync::Notify::new(),
             turn: Default::default(),
         });
@@ -192,7 +193,8 @@ impl App {
             ));
         }
 
-        let settings = Arc::new(config);
+        // Those who keep them for ever do not keep the texts of master keys: a dropped one is to leave the memory.
+        let settings = Arc::new(config.without_keys());
         let uses = Arc::new(KeyUses::default());
         let (data_plane, admin_plane) = (Shutdown::new(), Shutdown::new());
         let (alarms, alarm_desk) = alarms::bell();
@@ -257,7 +259,7 @@ impl App {
             built_in: built_in_allow,
             tracker: tracker.clone(),
             state: Mutex::new(State {
-                config: Arc::clone(&settings),
+                config: given,
                 waiting: Vec::new(),
                 last: None,
                 uses_since: started.at,

@@ -72,6 +72,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same settings without the texts of master keys and of keys for config variables.
+    #[must_use]
+    pub fn without_keys(mut self) -> Self {
+        self.vault.master_keys.clear();
+        self.vault.secret_keys.clear();
+        self
+    }
+
     /// The database's URL: the one that was set, else `keystile.db` in the data directory.
     pub fn database(&self) -> DatabaseUrl {
         self.database_url

@@ -1,7 +1,7 @@
 //! The master keys: the first seals, all open. They come from the operator, or from a file in the data directory.
 //!
 //! A key that is dropped while the process runs goes on opening for [`LEAVES_AFTER`]: a request that is under way may hold
-//! a text that it read before everything was sealed anew. Then it is wiped.
+//! a text that it read before everything was sealed anew. Then it is forgotten.
 //!
 //! Our own copies are wiped. The Fernet crate wipes the halves it keeps, but not the buffer it decodes a key into; it
 //! does so once per key, at start-up.
@@ -127,7 +127,8 @@ struct Leaving {
 pub struct KeyRing {
     keys: Vec<Arc<MasterKey>>,
     leaving: Vec<Leaving>,
-    secret_keys: Arc<[VariableKey]>,
+    /// Never copied: what a copy leaves behind is not wiped.
+    secret_keys: Arc<Vec<VariableKey>>,
 }
 
 impl KeyRing {
@@ -157,7 +158,7 @@ impl KeyRing {
     /// # Errors
     /// For a key that is malformed, weak or given twice.
     pub fn with_secret_keys(self, texts: &[SecretText]) -> Result<Self, SecretKeyError> {
-        Ok(Self { secret_keys: VariableKey::parse_all(texts)?.into(), ..self })
+        Ok(Self { secret_keys: Arc::new(VariableKey::parse_all(texts)?), ..self })
     }
 
     /// This ring as the successor of `before`: what it lacks of that one opens for a while longer, and nothing is sealed
@@ -176,7 +177,7 @@ impl KeyRing {
     }
 
     /// This ring without the dropped keys whose time is over; `None` when there is none.
-    pub(super) fn without_left(&self, now: Instant) -> Option<Self> {
+    pub(super) fn without_expired(&self, now: Instant) -> Option<Self> {
         let stays = |left: &Leaving| left.until > now;
         if self.leaving.iter().all(stays) {
             return None;
@@ -506,9 +507,9 @@ mod tests {
         let again = ring(&keys[1..]).after(&new, now + LEAVES_AFTER - Duration::from_secs(1));
         assert!(again.opening(&gone).is_some());
         assert!(ring(&keys[1..]).after(&again, now + LEAVES_AFTER).opening(&gone).is_none());
-        assert!(again.without_left(now).is_none(), "its time is not over");
+        assert!(again.without_expired(now).is_none(), "its time is not over");
         let dropped = Arc::downgrade(&again.leaving[0].key);
-        let left = again.without_left(now + LEAVES_AFTER).expect("its time is over");
+        let left = again.without_expired(now + LEAVES_AFTER).expect("its time is over");
         assert!(left.opening(&gone).is_none() && left.opening(&stays).is_some());
         let back = ring(&keys).after(&again, now);
         drop((old, new, again));

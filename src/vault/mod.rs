@@ -23,7 +23,9 @@ mod token_text;
 pub use fingerprint::Fingerprinter;
 pub use house::{HouseSecret, HouseSecretName};
 pub use jwt::{Claims, JwtError, SessionKey, SessionKeyError, SessionSubject, Sessions};
-pub use keyring::{KeyFileError, KeyRing, KeyRingError, create_key_file, load_key_file, replace_key_file};
+pub use keyring::{
+    KeyFileError, KeyRing, KeyRingError, LEAVES_AFTER, create_key_file, load_key_file, replace_key_file,
+};
 pub use password::{PasswordError, Passwords};
 pub use seal::{OpenError, SealedRow, Vault, needed};
 pub use siv::{SecretKeyError, VariableRow};

@@ -139,9 +139,11 @@ impl Vault {
         Ok(true)
     }
 
-    /// Wipes dropped master keys whose time is over.
-    pub fn forget_left(&self, now: Instant) {
-        self.ring.rcu(|ring| ring.without_left(now).map_or_else(|| Arc::clone(ring), Arc::new));
+    /// Lets go of dropped master keys whose time is over; they are wiped when nobody holds the ring that had them.
+    pub fn forget_expired(&self, now: Instant) {
+        if self.ring.load().without_expired(now).is_some() {
+            self.ring.rcu(|ring| ring.without_expired(now).map_or_else(|| Arc::clone(ring), Arc::new));
+        }
     }
 
     /// Seals a provider key for its row.

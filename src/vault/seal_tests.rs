@@ -1,6 +1,6 @@
 use fernet::Fernet;
 
-use super::{super::keyring::LEAVES_AFTER, *};
+use super::{super::LEAVES_AFTER, *};
 use crate::{
     config::{MasterKeyText, SecretText},
     domain::{ModelRef, Timestamp},
@@ -291,9 +291,9 @@ fn a_ring_is_replaced_while_it_is_in_use_and_never_by_one_that_lacks_a_key() {
     assert_eq!(text(&house.open(&sealed).unwrap()), "sk-canary");
     assert_eq!(text(&house.open(&again).unwrap()), "sk-canary");
     assert!(house.vault.is_current(&house.seal("sk-next")));
-    house.vault.forget_left(Instant::now());
+    house.vault.forget_expired(Instant::now());
     assert!(house.open(&sealed).is_ok(), "its time is not over");
-    house.vault.forget_left(Instant::now() + LEAVES_AFTER);
+    house.vault.forget_expired(Instant::now() + LEAVES_AFTER);
     assert_eq!(house.open(&sealed).unwrap_err(), OpenError::UnknownMasterKey { kid: old });
     assert_eq!(text(&house.open(&again).unwrap()), "sk-canary");
 }
