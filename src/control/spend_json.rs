@@ -1,7 +1,9 @@
 //! A report as JSON. Tens of thousands of rows have the same few names and values: each is written as JSON once and copied
 //! from then on, which takes a fraction of the time of a writer that looks at every character.
 
-use super::{SpendReport, spend_report::push_micro};
+use std::fmt::Write as _;
+
+use super::SpendReport;
 use crate::store::{Group, Sums};
 
 /// Room for the four numbers of a row; more is made where they need more.
@@ -51,6 +53,19 @@ fn push_sums(out: &mut String, sums: &Sums) {
     }
     out.push_str(cost);
     push_micro(out, sums.cost_nano_usd);
+}
+
+/// Appends micro-USD with up to three decimals, of a sum that may be larger than one amount can be.
+pub(super) fn push_micro(text: &mut String, nano: i128) {
+    let (whole, rest) = (nano.unsigned_abs() / 1_000, nano.unsigned_abs() % 1_000);
+    if nano < 0 {
+        text.push('-');
+    }
+    text.push_str(itoa::Buffer::new().format(whole));
+    if rest > 0 {
+        write!(text, ".{rest:03}").expect("writing to a string cannot fail");
+        text.truncate(text.trim_end_matches('0').len());
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Sums of spend as an answer: by which groups, as JSON, as CSV.
 
-use std::fmt::Write as _;
-
 use super::{ControlError, checks, csv, spend_json};
 use crate::{
     domain::NanoUsd,
@@ -119,23 +117,11 @@ fn texts(sums: &Sums) -> [String; 4] {
     ]
 }
 
+/// Micro-USD with up to three decimals.
 fn micro_text(nano: i128) -> String {
     let mut text = String::new();
-    push_micro(&mut text, nano);
+    spend_json::push_micro(&mut text, nano);
     text
-}
-
-/// Appends micro-USD with up to three decimals, of a sum that may be larger than one amount can be.
-pub(super) fn push_micro(text: &mut String, nano: i128) {
-    let (whole, rest) = (nano.unsigned_abs() / 1_000, nano.unsigned_abs() % 1_000);
-    if nano < 0 {
-        text.push('-');
-    }
-    text.push_str(itoa::Buffer::new().format(whole));
-    if rest > 0 {
-        write!(text, ".{rest:03}").expect("writing to a string cannot fail");
-        text.truncate(text.trim_end_matches('0').len());
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ macro_rules! prefixed_ids {
                 let mut text = [0; PREFIX + Simple::LENGTH];
                 text[..PREFIX].copy_from_slice($prefix.as_bytes());
                 self.0.simple().encode_lower(&mut text[PREFIX..]);
-                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+                f.write_str(std::str::from_utf8(&text).expect("a prefix and hexadecimal digits are ASCII"))
             }
         }
 

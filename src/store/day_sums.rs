@@ -116,7 +116,7 @@ pub(super) fn read_days(column: &str, mut take: impl FnMut(u8, Sums)) -> Option<
 }
 
 /// Takes a list of days out of JSON as [`DaySums::column`] writes it, one by one. A report reads a hundred and more
-/// numbers for each of thousands of rows, and a reader of all JSON spends eight times as long on them as this one.
+/// numbers for each of thousands of rows, and a reader of all JSON spends many times as long on them as this one.
 fn read_written(column: &str, mut take: impl FnMut(Written) -> Option<()>) -> Option<()> {
     if column == "[]" {
         return Some(());

@@ -259,7 +259,7 @@ impl<'a> Groups<'a> {
         // Both are in order: from the first of these days on, a few steps lead from one to the next.
         let mut place = days.first().map_or(0, |(first, _)| group.partition_point(|(day, _)| day < first));
         for (day, sums) in days {
-            while group.get(place).is_some_and(|(before, _)| before < day) {
+            while group.get(place).is_some_and(|(earlier, _)| earlier < day) {
                 place += 1;
             }
             match group.get_mut(place) {

@@ -145,6 +145,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_copied_only_when_something_in_it_is_escaped() {
+        let plain = BINDING.render(b"x");
+        let record = Record::parse(&plain).unwrap();
+        assert!(matches!(record.origin.unwrap().0, Cow::Borrowed("https://api.openai.com")));
+        let wild = Binding { origin: Some("a\"b"), ..BINDING };
+        let json = wild.render(b"x");
+        let record = Record::parse(&json).unwrap();
+        assert_eq!(wild.difference(&record), None);
+        assert!(matches!(&record.origin.unwrap().0, Cow::Owned(text) if text == "a\"b"));
+    }
+
+    #[test]
     fn the_buffer_of_a_record_never_grows() {
         for length in [0, 1, 2, 3, 51, 164, 4096] {
             let wild = Binding { origin: Some("\u{1}\"\\\u{1}\u{1}\u{1}\u{1}"), ..BINDING };

@@ -39,6 +39,8 @@ async fn commands_make_list_and_end_keys_beside_a_running_gateway() {
     assert_eq!((&listed[0]["name"], &listed[0]["spend_cap_micro_usd"]), (&"team".into(), &5000.into()));
     assert!(!listed.to_string().contains(&key), "shown once");
     assert!(text(&run(dir.path(), &["spend"])).starts_with("DAY"));
+    let spent: Value = serde_json::from_str(&text(&run(dir.path(), &["spend", "--json"]))).expect("JSON");
+    assert_eq!((&spent["data"], &spent["total"]["requests"]), (&Value::Array(vec![]), &0.into()));
     assert_eq!(text(&run(dir.path(), &["spend", "--csv", "--group-by", "day"])).lines().count(), 1);
     assert!(text(&run(dir.path(), &["audit", "verify"])).contains("entries hold"));
     let made =

@@ -180,23 +180,26 @@ async fn a_staged_secret_is_tried_by_the_gateway_and_takes_the_present_ones_plac
     let verify = ["provider-keys", "verify", &id, "--url", &url];
     let promote = ["provider-keys", "promote", &id];
 
+    let virtual_key = beside.gateway.virtual_key(json!({})).await;
+    let answered = async || beside.gateway.chat(&virtual_key, json!({})).await.status;
+    knows(SECRET);
+    assert_eq!(answered().await, 200, "the present one is used, and remembered");
+
     let staged = beside.run(&["provider-keys", "stage", &id], &next).done();
     assert!(!staged.is_empty() && staged.lines().count() == 1, "the fingerprint alone: {staged}");
     beside.run(&promote, "").refused(1, "verif");
-    knows(SECRET);
     let said = beside.run(&verify, "");
     assert_eq!((said.code, said.err.as_str()), (Some(1), ""));
     assert!(said.out.contains("401"), "{}", said.out);
     beside.run(&promote, "").refused(1, "verif");
 
+    assert_eq!(answered().await, 200, "nobody is sent the staged one");
+
     knows(&next);
     assert!(beside.run(&verify, "").done().contains("takes the staged secret (200)"));
     assert!(beside.run(&promote, "").done().contains(&staged), "the new fingerprint is shown");
-    let virtual_key = beside.gateway.virtual_key(json!({})).await;
-    eventually("the gateway to use the new secret", || async {
-        (beside.gateway.chat(&virtual_key, json!({})).await.status == 200).then_some(())
-    })
-    .await;
+    eventually("the gateway to use the new secret", || async { (answered().await == 200).then_some(()) })
+        .await;
 
     beside.run(&verify, "").refused(1, "staged");
     beside.run(&["provider-keys", "stage", &id], SECRET).done();
