@@ -3,11 +3,13 @@
 //! Every buffer that a secret passes through here is allocated once at its final size, so that no growth leaves an
 //! unwiped copy behind, and is wiped when dropped.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::domain::{ProviderKeyId, TenantId};
 
 pub(super) const SCHEMA: u32 = 1;
 pub(super) const PROVIDER_KEY: &str = "provider_key";
@@ -49,8 +51,8 @@ impl<'a> From<&'a str> for Text<'a> {
 /// The binding of a record: everything but the secret.
 pub(super) struct Binding<'a> {
     pub purpose: &'static str,
-    pub tenant: Option<&'a str>,
-    pub key: Option<&'a str>,
+    pub tenant: Option<TenantId>,
+    pub key: Option<ProviderKeyId>,
     pub provider: Option<&'a str>,
     pub origin: Option<&'a str>,
     pub name: Option<&'a str>,
@@ -62,18 +64,20 @@ impl Binding<'_> {
         let mut encoded = Zeroizing::new(vec![0_u8; base64_length(secret.len())]);
         let length = STANDARD.encode_slice(secret, &mut encoded).expect("the buffer has base64's exact size");
         let text = std::str::from_utf8(&encoded[..length]).expect("base64 is ASCII");
+        let tenant = self.tenant.map(|id| id.to_string());
+        let key = self.key.map(|id| id.to_string());
         let record = Record {
             schema: SCHEMA,
             purpose: self.purpose.into(),
-            tenant: self.tenant.map(Text::from),
-            key: self.key.map(Text::from),
+            tenant: tenant.as_deref().map(Text::from),
+            key: key.as_deref().map(Text::from),
             provider: self.provider.map(Text::from),
             origin: self.origin.map(Text::from),
             name: self.name.map(Text::from),
             secret: text,
         };
         // Six times a text is the most that JSON's escapes make of it; base64 has nothing to escape.
-        let names = [self.tenant, self.key, self.provider, self.origin, self.name];
+        let names = [tenant.as_deref(), key.as_deref(), self.provider, self.origin, self.name];
         let room = 256 + 6 * names.iter().flatten().map(|text| text.len()).sum::<usize>() + length;
         let mut json = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *json, &record).expect("texts and a number always have a JSON form");
@@ -82,24 +86,29 @@ impl Binding<'_> {
 
     /// The first member of `record` that differs.
     pub fn difference(&self, record: &Record<'_>) -> Option<&'static str> {
+        let differs =
+            |wanted: Option<&str>, found: &Option<Text<'_>>| wanted != found.as_ref().map(|text| &*text.0);
         // The purpose first: a house secret in a provider key's row has no tenant to compare.
-        let members = [
-            ("tenant", self.tenant, &record.tenant),
-            ("key", self.key, &record.key),
-            ("provider", self.provider, &record.provider),
-            ("origin", self.origin, &record.origin),
-            ("name", self.name, &record.name),
-        ];
-        if record.schema != SCHEMA {
-            return Some("schema");
+        match () {
+            () if record.schema != SCHEMA => Some("schema"),
+            () if record.purpose != self.purpose => Some("purpose"),
+            () if other_id(self.tenant, &record.tenant) => Some("tenant"),
+            () if other_id(self.key, &record.key) => Some("key"),
+            () if differs(self.provider, &record.provider) => Some("provider"),
+            () if differs(self.origin, &record.origin) => Some("origin"),
+            () if differs(self.name, &record.name) => Some("name"),
+            () => None,
         }
-        if record.purpose != self.purpose {
-            return Some("purpose");
-        }
-        members
-            .into_iter()
-            .find(|(_, wanted, found)| *wanted != found.as_ref().map(|text| &*text.0))
-            .map(|(member, ..)| member)
+    }
+}
+
+/// Whether an id is not the one that stands in a record. An id has one spelling, so the text need not be written to be
+/// compared; this is done for every request.
+fn other_id<T: FromStr + PartialEq>(wanted: Option<T>, found: &Option<Text<'_>>) -> bool {
+    match (wanted, found) {
+        (None, None) => false,
+        (Some(wanted), Some(found)) => found.0.parse().ok() != Some(wanted),
+        _ => true,
     }
 }
 
@@ -128,8 +137,8 @@ mod tests {
 
     const BINDING: Binding<'static> = Binding {
         purpose: PROVIDER_KEY,
-        tenant: Some("tnt_1"),
-        key: Some("pk_1"),
+        tenant: Some(TenantId::from_bytes([0x11; 16])),
+        key: Some(ProviderKeyId::from_bytes([0x22; 16])),
         provider: Some("openai"),
         origin: Some("https://api.openai.com"),
         name: None,
@@ -140,8 +149,49 @@ mod tests {
         let json = BINDING.render(b"sk-secret");
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
-            r#"{"schema":1,"purpose":"provider_key","tenant":"tnt_1","key":"pk_1","provider":"openai","origin":"https://api.openai.com","secret":"c2stc2VjcmV0"}"#
+            r#"{"schema":1,"purpose":"provider_key","tenant":"tnt_11111111111111111111111111111111","key":"pk_22222222222222222222222222222222","provider":"openai","origin":"https://api.openai.com","secret":"c2stc2VjcmV0"}"#
         );
+    }
+
+    #[test]
+    fn an_id_in_a_record_has_one_spelling() {
+        let tenant = "tnt_1111111111111111111111111111111a";
+        let wanted =
+            Binding { tenant: tenant.parse().ok(), key: None, provider: None, origin: None, ..BINDING };
+        let record = |member: &str| format!(r#"{{"schema":1,"purpose":"provider_key",{member}"secret":""}}"#);
+        for same in [tenant, r"\u0074nt_1111111111111111111111111111111a"] {
+            let json = record(&format!(r#""tenant":"{same}","#));
+            let found = Record::parse(json.as_bytes()).unwrap();
+            assert_eq!(wanted.difference(&found), None, "{same}");
+            let nobody = Binding { tenant: None, ..BINDING };
+            assert_eq!(nobody.difference(&found), Some("tenant"), "one that nobody asked for");
+        }
+        for other in [
+            "",
+            "tnt_",
+            "tnt_1111111111111111111111111111111b",
+            "tnt_1111111111111111111111111111111A",
+            "TNT_1111111111111111111111111111111a",
+            "pk_1111111111111111111111111111111a",
+            "1111111111111111111111111111111a",
+            "tnt_1111111111111111111111111111111a ",
+            " tnt_1111111111111111111111111111111a",
+            "tnt_1111111111111111111111111111111aa",
+            "tnt_11111111-1111-1111-1111-11111111111a",
+            "tnt_{11111111-1111-1111-1111-11111111111a}",
+        ] {
+            let json = record(&format!(r#""tenant":"{other}","#));
+            let found = Record::parse(json.as_bytes()).unwrap();
+            assert_eq!(wanted.difference(&found), Some("tenant"), "{other}");
+            let json = record(&format!(r#""key":"{other}","#));
+            let found = Record::parse(json.as_bytes()).unwrap();
+            let wanted =
+                Binding { tenant: None, key: "pk_1111111111111111111111111111111b".parse().ok(), ..wanted };
+            assert_eq!(wanted.difference(&found), Some("key"), "{other}");
+        }
+        let json = record("");
+        let found = Record::parse(json.as_bytes()).unwrap();
+        assert_eq!(wanted.difference(&found), Some("tenant"), "one that is missing");
     }
 
     #[test]
@@ -161,7 +211,7 @@ mod tests {
         for length in [0, 1, 2, 3, 51, 164, 4096] {
             let wild = Binding { origin: Some("\u{1}\"\\\u{1}\u{1}\u{1}\u{1}"), ..BINDING };
             let json = wild.render(&vec![0xff; length]);
-            let room = 256 + 6 * (5 + 4 + 6 + 7) + base64_length(length);
+            let room = 256 + 6 * (36 + 35 + 6 + 7) + base64_length(length);
             assert_eq!(json.capacity(), room, "{length}");
         }
     }

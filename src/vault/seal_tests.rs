@@ -1,4 +1,5 @@
 use fernet::Fernet;
+use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{super::LEAVES_AFTER, *};
 use crate::{
@@ -229,6 +230,32 @@ fn at_054_plaintext_empty_cut_huge_and_otherwise_spelt_texts_do_not_open() {
         [huge.clone(), format!("v1.{kid}.{huge}"), format!("v1.{huge}.gAAAAA=="), format!("{sealed}{huge}")]
     {
         assert!(house.open(&stored).is_err() && house.vault.verify_row(&house.row(&stored)).is_err());
+    }
+}
+
+proptest! {
+    /// The whole token is not decoded to find out whether it has its one spelling; the library says what is one.
+    #[test]
+    fn a_token_has_one_spelling(bytes in vec(any::<u8>(), 0..40), at: Index, put in "[A-Za-z0-9_=+/ é-]{0,2}", cut in 0..3_usize) {
+        let token = URL_SAFE.encode(&bytes);
+        prop_assert!(is_canonical(&token));
+        let at = at.index(token.len() + 1);
+        let rest = &token[(at + cut).min(token.len())..];
+        let changed = format!("{}{put}{rest}", &token[..at]);
+        prop_assert_eq!(is_canonical(&changed), URL_SAFE.decode(&changed).is_ok(), "{}", changed);
+    }
+}
+
+#[test]
+fn bits_that_stand_for_nothing_give_a_token_no_second_spelling() {
+    let characters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=";
+    let all = || characters.iter().map(|&character| char::from(character));
+    for (one, other) in all().flat_map(|one| all().map(move |other| (one, other))) {
+        for ending in [format!("{one}{other}=="), format!("A{one}{other}="), format!("AA{one}{other}")] {
+            for token in [format!("AAAA{ending}"), ending] {
+                assert_eq!(is_canonical(&token), URL_SAFE.decode(&token).is_ok(), "{token}");
+            }
+        }
     }
 }
 
