@@ -33,6 +33,6 @@ pub use scope::{Counter, Scope};
 pub use secret::{KeyDigest, ProviderSecret, ServiceTokenDigest, ServiceTokenPlaintext, VirtualKeyPlaintext};
 pub use sqlite::{SqliteUrlError, sqlite_file, sqlite_url};
 pub use usage::{
-    AttemptOutcome, AttemptRecord, CostLine, Outcome, TokenClass, TokenUsage, UsageRecord, UsageSource,
+    AttemptOutcome, AttemptRecord, CostLine, Outcome, Spent, TokenClass, TokenUsage, UsageRecord, UsageSource,
 };
 pub use window::{SpendWindow, UnknownZone, WindowIndex, Windows, Zone};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, ProviderSlug, RequestId, Scope, TenantId,
-    Timestamp, VirtualKeyId, Windows,
+    Counter, ModelName, ModelRef, NanoUsd, PricePerMillion, ProviderKeyId, ProviderSlug, RequestId, Scope,
+    SpendWindow, TenantId, Timestamp, VirtualKeyId, Windows,
 };
 
 /// A class of tokens with a price of its own. Classes are disjoint: a token is in exactly one.
@@ -280,6 +280,45 @@ pub struct UsageRecord {
     pub time_to_first_token_ms: Option<u64>,
     /// The key's tags joined by the request's.
     pub tags: BTreeMap<String, String>,
+}
+
+impl UsageRecord {
+    /// The counters that it counts in: every window of every scope.
+    pub fn counters(&self) -> impl Iterator<Item = Counter> {
+        counters(&self.scopes, self.windows)
+    }
+}
+
+/// What requests cost together, by what it counts in. A batch is often of few keys, and then much less is to be looked up
+/// than all counters of every request.
+pub struct Spent<'a>(BTreeMap<(&'a [Scope], Windows), i128>);
+
+impl<'a> Spent<'a> {
+    /// Of these requests; those without a cost add nothing.
+    pub fn of(records: impl IntoIterator<Item = &'a UsageRecord>) -> Self {
+        let mut spent = BTreeMap::<_, i128>::new();
+        for record in records {
+            let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
+            *spent.entry((&*record.scopes, record.windows)).or_default() += i128::from(cost.nano());
+        }
+        Self(spent)
+    }
+
+    /// Every counter that one of the requests counts in, and what it grows by in nano-USD. A counter may come several
+    /// times.
+    pub fn counters(&self) -> impl Iterator<Item = (Counter, i128)> {
+        let each =
+            |(&(scopes, windows), &nano)| counters(scopes, windows).map(move |counter| (counter, nano));
+        self.0.iter().flat_map(each)
+    }
+}
+
+/// Every window of every scope.
+fn counters(scopes: &[Scope], windows: Windows) -> impl Iterator<Item = Counter> {
+    let counter = move |scope, window| Counter { scope, window, index: windows.index(window) };
+    scopes
+        .iter()
+        .flat_map(move |&scope| SpendWindow::ALL.into_iter().map(move |window| counter(scope, window)))
 }
 
 /// Amounts as they stand in the journal. An API shows micro-USD and must say so field by field, so the type itself has

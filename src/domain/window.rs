@@ -150,7 +150,7 @@ impl SpendWindow {
 }
 
 /// The index of every window at one moment: a request counts in the windows in which it arrived, whenever it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Windows([WindowIndex; 4]);
 
 impl Windows {

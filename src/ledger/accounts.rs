@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use self::contact::Contact;
 pub(super) use self::period::{Period, narrow};
 use crate::{
-    domain::{Counter, NanoUsd, Scope, SpendWindow, UsageRecord, WindowIndex, Windows},
+    domain::{Counter, NanoUsd, Scope, SpendWindow, Spent, UsageRecord, WindowIndex, Windows},
     store::CounterState,
 };
 
@@ -130,13 +130,8 @@ impl Accounts {
         states: &[CounterState],
     ) {
         let mut sums = HashMap::<Counter, i128>::new();
-        for record in records {
-            let cost = i128::from(record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano());
-            for &scope in record.scopes.iter().filter(|_| cost > 0) {
-                for (window, index) in record.windows.iter() {
-                    *sums.entry(Counter { scope, window, index }).or_default() += cost;
-                }
-            }
+        for (counter, nano) in Spent::of(records).counters().filter(|(_, nano)| *nano > 0) {
+            *sums.entry(counter).or_default() += nano;
         }
         let now = Instant::now();
         for state in states {
@@ -149,11 +144,8 @@ impl Accounts {
 
     /// What a process before this one has settled, and the database does not have: it counts against the caps all the same.
     pub(super) fn owe(&self, record: &UsageRecord) {
-        let cost = i128::from(record.cost.unwrap_or_default().max(NanoUsd::ZERO).nano());
-        for &scope in record.scopes.iter().filter(|_| cost > 0) {
-            for (window, index) in record.windows.iter() {
-                self.with_period(Counter { scope, window, index }, |period| period.unapplied += cost);
-            }
+        for (counter, nano) in Spent::of([record]).counters().filter(|(_, nano)| *nano > 0) {
+            self.with_period(counter, |period| period.unapplied += nano);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     instances::{Mark, fence},
     leases, usage,
 };
-use crate::domain::{Counter, InstanceId, NanoUsd, Outcome, Scope, SpendWindow, UsageRecord};
+use crate::domain::{Counter, InstanceId, NanoUsd, Outcome, Scope, SpendWindow, Spent, UsageRecord};
 
 /// A finished request, and what it was admitted under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ impl Store {
 }
 
 async fn settle(tx: &Tx, instance: InstanceId, batch: &[Charge]) -> Result<Vec<CounterState>, StoreError> {
-    let touched: BTreeSet<_> = batch.iter().flat_map(|charge| usage::counters_of(&charge.record)).collect();
+    let spent = Spent::of(batch.iter().map(|charge| &charge.record));
+    let touched: BTreeSet<_> = spent.counters().map(|(counter, _)| counter).collect();
     let touched: Vec<_> = touched.into_iter().collect();
     let inserted = usage::insert_new(tx, batch.iter().map(|charge| &charge.record)).await?;
     let mut states = counters::states(tx, instance, &touched).await?;
@@ -127,7 +128,7 @@ async fn clamp(
             Some(state.granted.plus(state.free(cap)))
         });
         let fits = room.fold(cost, NanoUsd::min);
-        for counter in usage::counters_of(&charge.record) {
+        for counter in charge.record.counters() {
             let Some(state) = present.get_mut(&counter) else { continue };
             let from_lease = state.granted.min(fits);
             state.granted = state.granted.minus(from_lease);

@@ -18,7 +18,7 @@ use super::{
     many::{ROWS_AT_ONCE, filled, parameters},
     rollup, rows,
 };
-use crate::domain::{Counter, NanoUsd, UsageRecord};
+use crate::domain::{Counter, NanoUsd, Spent, UsageRecord};
 
 /// Rows that are not worth more than one statement.
 const FEW_ROWS: usize = 32;
@@ -51,25 +51,11 @@ pub(super) async fn add_to_days<'a>(
 /// What the records add to each counter. Those without a cost add nothing.
 pub(super) fn sums<'a>(records: impl IntoIterator<Item = &'a UsageRecord>) -> BTreeMap<Counter, NanoUsd> {
     let mut added = BTreeMap::<Counter, NanoUsd>::new();
-    for record in records {
-        let cost = record.cost.unwrap_or_default().max(NanoUsd::ZERO);
-        if cost == NanoUsd::ZERO {
-            continue;
-        }
-        for counter in counters_of(record) {
-            let sum = added.entry(counter).or_default();
-            *sum = sum.plus(cost);
-        }
+    for (counter, nano) in Spent::of(records).counters().filter(|(_, nano)| *nano > 0) {
+        let sum = added.entry(counter).or_default();
+        *sum = sum.plus(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX)));
     }
     added
-}
-
-/// The counters that a record counts in: every window of every scope.
-pub(super) fn counters_of(record: &UsageRecord) -> impl Iterator<Item = Counter> {
-    record
-        .scopes
-        .iter()
-        .flat_map(|&scope| record.windows.iter().map(move |(window, index)| Counter { scope, window, index }))
 }
 
 /// Inserts the records that are not there yet and returns them, by request id. Of two with one request id the first
