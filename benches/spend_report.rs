@@ -13,6 +13,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -89,7 +90,7 @@ impl Month {
             request_id: RequestId::generate(),
             started_at,
             windows: Windows::of(started_at, Zone::UTC),
-            scopes: vec![virtual_key_id.into(), tenant_id.into()],
+            scopes: [virtual_key_id.into(), tenant_id.into()].into(),
             tenant_id,
             virtual_key_id,
             provider_key_id: self.provider_key,
@@ -107,7 +108,7 @@ impl Month {
             usage_source: UsageSource::Provider,
             latency_ms: below(9_000),
             time_to_first_token_ms: None,
-            tags: tags.into_iter().collect(),
+            tags: Arc::new(tags.into_iter().collect()),
         }
     }
 }

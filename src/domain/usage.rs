@@ -1,6 +1,6 @@
 //! What a request used, how it ended, and what it cost. Counts and names only: a record has no place for content.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -231,7 +231,7 @@ pub struct AttemptRecord {
     pub latency_ms: u64,
 }
 
-/// Everything that is kept of one request.
+/// Everything that is kept of one request. What many requests of one key have alike is shared by them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// Which request.
@@ -241,7 +241,7 @@ pub struct UsageRecord {
     /// The windows that it counts in: those of its arrival, in the tenant's time zone.
     pub windows: Windows,
     /// Whose spend it is: the virtual key's, the tenant's, and that of the budgets the key had joined.
-    pub scopes: Vec<Scope>,
+    pub scopes: Arc<[Scope]>,
     /// Whose.
     pub tenant_id: TenantId,
     /// With which virtual key.
@@ -271,7 +271,7 @@ pub struct UsageRecord {
     #[serde(with = "nano")]
     pub clamped: NanoUsd,
     /// Which price was in force.
-    pub price_version: Option<String>,
+    pub price_version: Option<Arc<str>>,
     /// Where the counts come from.
     pub usage_source: UsageSource,
     /// Milliseconds from arrival to the end of the answer.
@@ -279,7 +279,7 @@ pub struct UsageRecord {
     /// Milliseconds from arrival to the first meaningful event; streams only.
     pub time_to_first_token_ms: Option<u64>,
     /// The key's tags joined by the request's.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Arc<BTreeMap<String, String>>,
 }
 
 impl UsageRecord {

@@ -101,6 +101,10 @@ pub struct Principal {
     pub tenant: Arc<Tenant>,
     /// The caps a request must fit, all of them, the narrowest first: the key's, its budgets', its tenant's.
     pub scopes: SmallVec<[ScopeCap; FEW]>,
+    /// The same without their caps: whose spend a request is.
+    pub charged: Arc<[Scope]>,
+    /// The hard caps that are set, for whoever settles under them later.
+    pub hard_caps: Arc<[(Scope, SpendWindow, NanoUsd)]>,
     /// The limits a request must fit, all of them.
     pub limiters: [Arc<Limiter>; 2],
 }
@@ -114,15 +118,6 @@ impl Principal {
     /// The caps that are set.
     pub fn caps(&self) -> impl Iterator<Item = &SpendCap> {
         self.scopes.iter().filter_map(|scope| scope.cap.as_ref())
-    }
-
-    /// The hard caps that are set, for whoever settles under them later.
-    pub fn hard_caps(&self) -> Vec<(Scope, SpendWindow, NanoUsd)> {
-        let hard = |scope: &ScopeCap| {
-            let cap = scope.cap.filter(|cap| cap.mode == CapMode::Hard)?;
-            Some((scope.scope, cap.window, cap.amount))
-        };
-        self.scopes.iter().filter_map(hard).collect()
     }
 
     /// Where its tenant's days begin.
@@ -282,7 +277,9 @@ impl Authenticator {
         let key_scope = Scope::VirtualKey(key.id);
         let scopes = scopes(&key, &tenant.row);
         let limiters = [self.limiters.get(key_scope, &key.limits), Arc::clone(&tenant.limiter)];
-        Ok(Arc::new(Principal { generation, watch, key, tenant, scopes, limiters }))
+        let charged = scopes.iter().map(|each| each.scope).collect();
+        let hard_caps = scopes.iter().filter_map(hard_cap).collect();
+        Ok(Arc::new(Principal { generation, watch, key, tenant, scopes, charged, hard_caps, limiters }))
     }
 
     async fn tenant(&self, id: TenantId, generation: u64) -> Result<Arc<Tenant>, Missing> {
@@ -332,6 +329,11 @@ fn scopes(key: &KeyRow, tenant: &TenantRow) -> SmallVec<[ScopeCap; FEW]> {
     scopes.extend(budgets.map(|budget| ScopeCap { scope: Scope::Budget(budget.id), cap: budget.cap() }));
     scopes.push(ScopeCap { scope: Scope::Tenant(key.tenant), cap: tenant.limits.cap });
     scopes
+}
+
+fn hard_cap(scope: &ScopeCap) -> Option<(Scope, SpendWindow, NanoUsd)> {
+    let cap = scope.cap.filter(|cap| cap.mode == CapMode::Hard)?;
+    Some((scope.scope, cap.window, cap.amount))
 }
 
 /// The one credential of a request's head. The three headers are one path; the same key twice is no contradiction.

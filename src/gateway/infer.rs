@@ -74,21 +74,23 @@ pub(super) async fn infer(
         plan.retain(counts_tokens);
     }
 
-    let mut tags = principal.key.tags.clone();
-    tags.extend(request_tags);
+    let mut tags = Arc::clone(&principal.key.tags);
+    if !request_tags.is_empty() {
+        Arc::make_mut(&mut tags).extend(request_tags);
+    }
     let started_at = house.clock.now();
     let facts = Facts {
         request_id: arrival.request_id,
         arrived: arrival.arrived,
         started_at,
         windows: principal.windows(started_at),
-        scopes: principal.scopes.iter().map(|each| each.scope).collect(),
+        scopes: Arc::clone(&principal.charged),
         endpoint,
         tenant: principal.key.tenant,
         virtual_key: principal.key.id,
         requested: requested.into_iter().next().ok_or(GatewayError::MissingModel)?,
         stream: view.stream,
-        hard: principal.hard_caps(),
+        hard: Arc::clone(&principal.hard_caps),
         tags,
     };
     let streams = view.stream;

@@ -35,15 +35,15 @@ pub(super) struct Facts {
     pub(super) started_at: Timestamp,
     /// The windows and scopes in which its reservations are made, and its record counts.
     pub(super) windows: Windows,
-    pub(super) scopes: Vec<Scope>,
+    pub(super) scopes: Arc<[Scope]>,
     pub(super) endpoint: Endpoint,
     pub(super) tenant: TenantId,
     pub(super) virtual_key: VirtualKeyId,
     pub(super) requested: ModelName,
     pub(super) stream: bool,
     /// The hard caps that it is admitted under.
-    pub(super) hard: Vec<(Scope, SpendWindow, NanoUsd)>,
-    pub(super) tags: BTreeMap<String, String>,
+    pub(super) hard: Arc<[(Scope, SpendWindow, NanoUsd)]>,
+    pub(super) tags: Arc<BTreeMap<String, String>>,
 }
 
 /// What is known of an attempt before it is sent.
@@ -164,7 +164,7 @@ impl Meter {
         let before = self.last.replace(beginning.candidate.clone());
         let (charge, stake) =
             (self.charge_if_lost(&beginning), Reported::nothing(&beginning).stake(&beginning));
-        let opened = self.place.as_mut().ok_or(Unrecordable).and_then(|place| place.open(charge, stake));
+        let opened = self.place.as_mut().ok_or(Unrecordable).and_then(|place| place.open(&charge, &stake));
         let Ok(note) = opened else {
             self.last = before;
             return Err(GatewayError::LedgerUnavailable);
@@ -206,8 +206,9 @@ impl Meter {
 
     /// What is recorded if this process dies before it can say more, and nothing of the attempt was sent.
     fn charge_if_lost(&self, beginning: &Beginning) -> Charged {
-        let mut record = self.draft(&beginning.candidate, Outcome::Recovered);
-        record.attempts.push(AttemptRecord {
+        let mut attempts = Vec::with_capacity(self.attempts.len() + 1);
+        attempts.extend_from_slice(&self.attempts);
+        attempts.push(AttemptRecord {
             provider: beginning.candidate.model.provider.clone(),
             model: beginning.candidate.model.model.clone(),
             provider_key_id: beginning.candidate.key.id(),
@@ -215,7 +216,9 @@ impl Meter {
             outcome: AttemptOutcome::Ambiguous,
             latency_ms: 0,
         });
-        Charged { record, hard: self.facts.hard.clone() }
+        let lines = self.lines.clone();
+        let record = self.draft(&beginning.candidate, Outcome::Recovered, attempts, lines);
+        Charged { record, hard: Arc::clone(&self.facts.hard) }
     }
 
     /// The attempt under way.
@@ -321,13 +324,19 @@ impl Meter {
         self.first_token.filter(|_| self.facts.stream).map(|at| millis(at.duration_since(self.facts.arrived)))
     }
 
-    /// The request as it stands, without the attempt under way.
-    fn draft(&self, last: &Candidate, outcome: Outcome) -> UsageRecord {
+    /// The request as it stands, with these attempts and what they cost.
+    fn draft(
+        &self,
+        last: &Candidate,
+        outcome: Outcome,
+        attempts: Vec<AttemptRecord>,
+        cost_lines: Vec<CostLine>,
+    ) -> UsageRecord {
         UsageRecord {
             request_id: self.facts.request_id,
             started_at: self.facts.started_at,
             windows: self.facts.windows,
-            scopes: self.facts.scopes.to_vec(),
+            scopes: Arc::clone(&self.facts.scopes),
             tenant_id: self.facts.tenant,
             virtual_key_id: self.facts.virtual_key,
             provider_key_id: last.key.id(),
@@ -335,17 +344,17 @@ impl Meter {
             served_model: last.model.clone(),
             status: self.status,
             outcome,
-            attempts: self.attempts.clone(),
+            attempts,
             stream: self.facts.stream,
             usage: self.usage,
             cost: self.known_cost(),
-            cost_lines: self.lines.clone(),
+            cost_lines,
             clamped: self.clamped,
-            price_version: self.price_version.as_deref().map(str::to_owned),
+            price_version: self.price_version.clone(),
             usage_source: self.source,
             latency_ms: millis(self.facts.arrived.elapsed()),
             time_to_first_token_ms: self.first_token_ms(),
-            tags: self.facts.tags.clone(),
+            tags: Arc::clone(&self.facts.tags),
         }
     }
 
@@ -376,8 +385,10 @@ impl Meter {
             latency_ms = millis(latency),
             "request.ended"
         );
-        let record = self.draft(&last, outcome);
-        Some(place.record(Charged { record, hard: std::mem::take(&mut self.facts.hard) }))
+        // The end: nothing asks the meter for them after this.
+        let (attempts, lines) = (std::mem::take(&mut self.attempts), std::mem::take(&mut self.lines));
+        let record = self.draft(&last, outcome, attempts, lines);
+        Some(place.record(Charged { record, hard: Arc::clone(&self.facts.hard) }))
     }
 }
 

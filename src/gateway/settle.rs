@@ -1,5 +1,7 @@
 //! What one attempt used: what the provider reported, and what stands in where it did not.
 
+use std::sync::Arc;
+
 use super::meter::{Beginning, Live};
 use crate::{
     catalogue::{ModelPrice, ServiceTier},
@@ -67,7 +69,7 @@ impl Reported {
             usage,
             cost_nano_usd: Some(charged.nano()),
             lines: cost.lines,
-            price_version: Some(price.version.to_string()),
+            price_version: Some(Arc::clone(&price.version)),
             first_token_ms: None,
         }
     }

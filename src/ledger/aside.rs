@@ -129,9 +129,8 @@ impl Aside {
 
 fn line(charge: &Charge) -> String {
     use std::fmt::Write;
-    let (body, charge) = entry::encode_charge(charge.clone());
     let mut text = format!("{} ", charge.record.request_id);
-    for byte in body {
+    for byte in entry::encode_charge(charge) {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }

@@ -44,7 +44,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Unrecordable`]: nothing may be sent.
-    pub fn open(&mut self, charge: Charge, stake: Stake) -> Result<SentNote, Unrecordable> {
+    pub fn open(&mut self, charge: &Charge, stake: &Stake) -> Result<SentNote, Unrecordable> {
         let body = entry::encode_open(charge, stake);
         let ticket = match &self.ticket {
             Some(ticket) => {
@@ -79,19 +79,14 @@ impl Place {
             tracing::warn!(request_id = %charge.record.request_id, "ledger.recorded_in_journal_only");
         }
         let ticket = self.ticket.as_ref().and_then(|ticket| lock(ticket).take());
-        let (seq, charge) = match ticket {
-            None => (None, charge),
-            Some(ticket) => {
-                let (body, charge) = entry::encode_charge(charge);
-                match self.journal.close(ticket, &body) {
-                    Ok(seq) => (Some(seq), charge),
-                    Err(error) => {
-                        tracing::error!(reason = %error, "journal.close_failed");
-                        (None, charge)
-                    }
-                }
-            }
-        };
+        let seq = ticket.and_then(|ticket| {
+            self.journal
+                .close(ticket, &entry::encode_charge(&charge))
+                .inspect_err(|error| {
+                    tracing::error!(reason = %error, "journal.close_failed");
+                })
+                .ok()
+        });
         // Before it is sent, so that nobody counts it as applied first.
         self.shared.posted.fetch_add(1, Ordering::AcqRel);
         self.permit.send(Posted { charge, seq });

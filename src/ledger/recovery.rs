@@ -94,8 +94,7 @@ pub(super) async fn recover<B: Bank>(
     for unfinished in replay.open {
         let progress = unfinished.progress.as_deref();
         let charge = entry::recover(&unfinished.open, progress, unfinished.sent)?;
-        let (body, charge) = entry::encode_charge(charge);
-        let seq = journal.close(unfinished.ticket, &body)?;
+        let seq = journal.close(unfinished.ticket, &entry::encode_charge(&charge))?;
         found.closed += 1;
         batch.push(charge, seq).await?;
     }

@@ -55,7 +55,7 @@ impl Client {
             request_id: id,
             started_at: now(),
             windows: Windows::of(now(), Zone::UTC),
-            scopes: vec![self.key.into(), self.tenant.into()],
+            scopes: [self.key.into(), self.tenant.into()].into(),
             tenant_id: self.tenant,
             virtual_key_id: self.key,
             provider_key_id: ProviderKeyId::generate(),
@@ -75,7 +75,7 @@ impl Client {
             time_to_first_token_ms: None,
             tags: Default::default(),
         };
-        Charge { record, hard: vec![(self.key.into(), SpendWindow::Total, self.cap)] }
+        Charge { record, hard: [(self.key.into(), SpendWindow::Total, self.cap)].into() }
     }
 
     /// Reserves `need`, taking what leases it takes.

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use entity::usage_record;
@@ -23,7 +24,7 @@ pub struct Charge {
     /// What is kept of it.
     pub record: UsageRecord,
     /// The hard caps at its admission. What comes too late for its lease never takes a counter above them.
-    pub hard: Vec<(Scope, SpendWindow, NanoUsd)>,
+    pub hard: Arc<[(Scope, SpendWindow, NanoUsd)]>,
 }
 
 impl Charge {

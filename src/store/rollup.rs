@@ -102,7 +102,7 @@ impl<'a> Added<'a> {
             record.virtual_key_id,
             &record.served_model,
             &record.requested_model,
-            &record.tags,
+            &*record.tags,
         );
         self.0.entry(finest).or_default().add(&Sums::of(record));
     }

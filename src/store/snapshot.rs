@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::Arc,
 };
 
 use entity::{budget, model_alias, provider_key, tenant, virtual_key, virtual_key_secret};
@@ -33,7 +34,7 @@ pub struct KeyRow {
     /// Tried after what the request asks for.
     pub fallback_models: Vec<ModelName>,
     /// For the usage rows.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Arc<BTreeMap<String, String>>,
     /// Budgets it has joined, the deleted ones too.
     pub budgets: Vec<BudgetId>,
     /// When the key ends.
@@ -166,7 +167,7 @@ fn key_row(row: &virtual_key::Model, secret: &virtual_key_secret::Model) -> Resu
             "`fallback_models` is not a list of models",
             &row.fallback_models,
         )?,
-        tags: rows::tags(TABLE, &row.tags)?,
+        tags: Arc::new(rows::tags(TABLE, &row.tags)?),
         budgets: rows::budgets(&row.budgets)?,
         expires_at: row.expires_at.map(Timestamp::from_millis),
         revoked: row.revoked_at.is_some(),

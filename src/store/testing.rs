@@ -1,6 +1,6 @@
 //! A store in a temporary directory, and rows to put in it.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use entity::{provider_key, tenant};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, Database};
@@ -143,7 +143,7 @@ pub(super) fn record(
         request_id: RequestId::generate(),
         started_at,
         windows: Windows::of(started_at, Zone::UTC),
-        scopes: vec![key.into(), tenant.into()],
+        scopes: [key.into(), tenant.into()].into(),
         tenant_id: tenant,
         virtual_key_id: key,
         provider_key_id: ProviderKeyId::generate(),
@@ -161,6 +161,6 @@ pub(super) fn record(
         usage_source: UsageSource::Provider,
         latency_ms: 7,
         time_to_first_token_ms: Some(u64::MAX),
-        tags: [("team".to_owned(), "a".to_owned())].into(),
+        tags: Arc::new([("team".to_owned(), "a".to_owned())].into()),
     }
 }

@@ -199,7 +199,7 @@ fn usage_row(record: &UsageRecord) -> [Value; COLUMNS.len()] {
         record.cost.map(|cost| cost.max(NanoUsd::ZERO).nano()).into(),
         rows::json_text(&record.cost_lines).into(),
         record.clamped.nano().into(),
-        record.price_version.clone().into(),
+        record.price_version.as_deref().map(str::to_owned).into(),
         record.usage_source.as_str().into(),
         count(record.latency_ms).into(),
         record.time_to_first_token_ms.map(count).into(),

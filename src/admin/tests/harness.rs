@@ -1,7 +1,6 @@
 //! A house to test in: what is sent and what comes back.
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -331,7 +330,7 @@ pub(super) fn usage(
         request_id: RequestId::generate(),
         started_at: Timestamp::parse(at).expect("a time"),
         windows: Windows::of(Timestamp::parse(at).expect("a time"), Zone::UTC),
-        scopes: vec![key.into(), tenant.into()],
+        scopes: [key.into(), tenant.into()].into(),
         tenant_id: tenant,
         virtual_key_id: key,
         provider_key_id,
@@ -355,10 +354,10 @@ pub(super) fn usage(
             CostLine { class: TokenClass::Output, tokens: 7, micro_usd_per_million: price },
         ],
         clamped: NanoUsd::ZERO,
-        price_version: nano.map(|_| "catalogue:2026-11-20".to_owned()),
+        price_version: nano.map(|_| "catalogue:2026-11-20".into()),
         usage_source: UsageSource::Provider,
         latency_ms: 34,
         time_to_first_token_ms: Some(5),
-        tags: BTreeMap::from([("team".to_owned(), "=cmd()".to_owned())]),
+        tags: Arc::new([("team".to_owned(), "=cmd()".to_owned())].into()),
     }
 }

@@ -1,5 +1,7 @@
 //! Prices, usage and spend.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::harness::{House, usage};
@@ -165,7 +167,7 @@ async fn sums_by_any_grouping_are_the_sums_of_the_rows() {
         let cost = if number == 7 { None } else { Some(i64::MAX / 4 + number) };
         let at = format!("2026-11-{:02}T01:00:00Z", 1 + number % 5);
         let mut record = usage(tenant, key, model, &at, cost);
-        record.tags.insert("n".into(), format!("{}", number % 4));
+        Arc::make_mut(&mut record.tags).insert("n".into(), format!("{}", number % 4));
         raw += i128::from(cost.unwrap_or_default());
         records.push(record);
     }

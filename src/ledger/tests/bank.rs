@@ -174,7 +174,7 @@ impl House {
         let held = client.reserve(&self.ledger, need).await?;
         let id = RequestId::generate();
         let mut place = self.ledger.try_place().expect("a place");
-        let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(need)).expect("room");
+        let note = place.open(&client.charge(id, 0, Outcome::Recovered), &stake(need)).expect("room");
         assert!(note.sent());
         held.settle(NanoUsd::new(cost));
         assert!(place.record(client.charge(id, cost, Outcome::Ok)).is_safe());
@@ -442,7 +442,7 @@ async fn p07_p22_whoever_finds_another_run_in_its_place_gives_way_and_loses_noth
     let held = client.reserve(&house.ledger, 60).await.expect("admitted");
     let id = RequestId::generate();
     let mut place = house.ledger.try_place().expect("a place");
-    let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
+    let note = place.open(&client.charge(id, 0, Outcome::Recovered), &stake(60)).expect("room");
     assert!(note.sent());
     // A copy of its data directory takes its leases back and spends some of the cap.
     let copy =
@@ -475,7 +475,7 @@ async fn p22_whoever_lost_its_leases_holds_none_and_records_within_what_is_free_
     let held = client.reserve(&house.ledger, 60).await.expect("admitted");
     let id = RequestId::generate();
     let mut place = house.ledger.try_place().expect("a place");
-    let note = place.open(client.charge(id, 0, Outcome::Recovered), stake(60)).expect("room");
+    let note = place.open(&client.charge(id, 0, Outcome::Recovered), &stake(60)).expect("room");
     assert!(note.sent());
     // An operator gives its leases away, and somebody else spends most of the cap.
     let thief = Registered {

@@ -129,7 +129,7 @@ fn live(dir: &Path, store: &Store, life: &Arc<Life>, client: &Client, world: &mu
             let id = RequestId::generate();
             let mut place = ledger.try_place().expect("a place");
             let recovered = client.charge(id, 0, Outcome::Recovered);
-            let Ok(note) = place.open(recovered, stake(NEED / 2)) else { break };
+            let Ok(note) = place.open(&recovered, &stake(NEED / 2)) else { break };
             world.begun.insert(id.to_string());
             if !note.sent() {
                 break;

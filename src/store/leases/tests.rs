@@ -39,7 +39,7 @@ fn charge(scopes: &[Scope], cost: i64, hard: &[(Scope, i64)]) -> Charge {
         request_id: RequestId::generate(),
         started_at: started(),
         windows: Windows::of(started(), Zone::UTC),
-        scopes: scopes.to_vec(),
+        scopes: scopes.into(),
         tenant_id: TenantId::generate(),
         virtual_key_id: VirtualKeyId::generate(),
         provider_key_id: ProviderKeyId::generate(),

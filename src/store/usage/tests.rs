@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use entity::{spend_counter, spend_rollup, usage_record};
 use proptest::prelude::*;
@@ -295,7 +295,7 @@ proptest! {
                 let mut record = record(tenant, keys[*key], started, cost.map(NanoUsd::new));
                 if *kind > 0 {
                     // Longer than an entry of a Postgres index, and with what JSON and `bytea` escape.
-                    record.tags.insert("note".into(), format!(r#"{kind}\x"{}"#, "é\\".repeat(1_500)));
+                    Arc::make_mut(&mut record.tags).insert("note".into(), format!(r#"{kind}\x"{}"#, "é\\".repeat(1_500)));
                 }
                 record
             })
