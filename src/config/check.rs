@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{error::ConfigError, settings::Config};
+use super::{error::ConfigError, settings::Config, show::as_written};
 
 /// Refuses settings that do not go together.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -23,9 +23,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let ledger = &config.ledger;
     if ledger.release_after <= ledger.lease_grace {
         return wrong(format!(
-            "`ledger.release_after` ({:?}) must be longer than `ledger.lease_grace` ({:?}): until the latter is over a \
+            "`ledger.release_after` ({}) must be longer than `ledger.lease_grace` ({}): until the latter is over a \
              silent instance may still spend its shares",
-            ledger.release_after, ledger.lease_grace
+            as_written(ledger.release_after),
+            as_written(ledger.lease_grace)
         ));
     }
     Ok(())

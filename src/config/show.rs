@@ -34,10 +34,21 @@ shown! {
     String: |text| text.clone();
     SocketAddr: |address| address.to_string();
     PathBuf: |path| path.display().to_string();
-    Duration: |duration| format!("{duration:?}");
+    Duration: |duration| as_written(*duration);
     EgressAllow: |allowed| format!("{}:{}", allowed.host, allowed.port);
     Durability: |durability| format!("{durability:?}").to_lowercase();
     LogFormat: |format| format!("{format:?}").to_lowercase();
+}
+
+/// A duration as the documentation writes it: in days, in seconds, or in milliseconds, whichever is whole. Settings have no
+/// parts of a millisecond.
+pub(super) fn as_written(duration: Duration) -> String {
+    const DAY: u128 = 86_400_000;
+    match duration.as_millis() {
+        days if days >= DAY && days % DAY == 0 => format!("{}d", days / DAY),
+        seconds if seconds % 1_000 == 0 => format!("{}s", seconds / 1_000),
+        millis => format!("{millis}ms"),
+    }
 }
 
 impl Show for SecretText {
@@ -99,5 +110,38 @@ impl<T: Show> Show for Vec<T> {
 
     fn same(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().zip(other).all(|(one, other)| one.same(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::value::{Value, duration_or_zero};
+
+    #[test]
+    fn a_duration_is_shown_in_days_seconds_or_milliseconds() {
+        for (millis, shown) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1_500, "1500ms"),
+            (30_000, "30s"),
+            (90_000, "90s"),
+            (600_000, "600s"),
+            (3_600_000, "3600s"),
+            (34_560_000_000, "400d"),
+        ] {
+            assert_eq!(Duration::from_millis(millis).show(), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_that_is_shown_can_be_written(number in 0..100_000_u64, unit in 0..5_usize) {
+            let millis = number * [1, 1_000, 60_000, 3_600_000, 86_400_000][unit] % 315_360_000_000;
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(duration_or_zero(Value::of(&duration.show())), Ok(duration));
+        }
     }
 }
